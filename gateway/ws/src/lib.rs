@@ -1,0 +1,1 @@
+//! RFC 6455 over a byte slice.

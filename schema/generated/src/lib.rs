@@ -1,0 +1,1 @@
+//! Code that flatc generates from the schema.

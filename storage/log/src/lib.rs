@@ -1,0 +1,1 @@
+//! The log: batches, records, segments, recovery.

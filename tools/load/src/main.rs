@@ -1,0 +1,2 @@
+//! Replay, verify and load.
+fn main() {}

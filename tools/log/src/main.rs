@@ -1,0 +1,2 @@
+//! The log inspector.
+fn main() {}
