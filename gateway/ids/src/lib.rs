@@ -15,7 +15,8 @@ pub use conversation::{ConversationId, ConversationKind};
 pub use location::{Location, LogId, Position};
 pub use number::{
     Attempt, BatchNumber, ClientId, CommandNumber, Countable, DeviceId, Generation, INTEGER_MAX, Incarnation,
-    MessageId, PushNumber, RequestId, Sequence, ShardIndex, UserId, UserVersion, VIRTUAL_SHARDS, VirtualShard,
+    MessageId, PushNumber, RequestId, Sequence, ShardIndex, UserId, UserVersion, VIRTUAL_SHARDS,
+    VirtualShard,
 };
 pub use stream::{StreamId, StreamKind};
 pub use time::{MonotonicNs, Now, WallMs};

@@ -1,0 +1,45 @@
+//! Limits of the rules, each with its reason and what recovers a refusal.
+
+/// Devices of one user. An eleventh evicts the one unseen longest (DECISIONS, Identity); if all are connected the
+/// newcomer is refused with `QUOTA` and comes back when one has gone.
+pub const DEVICES_PER_USER_MAX: usize = 10;
+
+/// A device unseen this long loses its queue and synchronises from heads (DESIGN 6): 30 days.
+pub const DEVICE_UNSEEN_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+
+/// Pushes a device may leave unacknowledged (PROTOCOL, Credit); past it ranges open.
+pub const CREDIT_FRAMES_MAX: u16 = 256;
+
+/// Bytes a device may leave unacknowledged (PROTOCOL, Credit).
+pub const CREDIT_BYTES_MAX: u32 = 256 * 1024;
+
+/// How far back a duplicate is answered exactly (PROTOCOL, Semantics); an older one gets sequence 0.
+pub const DUPLICATES_ANSWERED_MAX: u64 = 256;
+
+/// A group's name, bytes (REQUIREMENTS 50).
+pub const GROUP_NAME_BYTES_MAX: usize = 200;
+
+/// Intervals a group's membership keeps, former members included: rejoining adds one. Past it nobody can be added
+/// (`GROUP_FULL`). 16 bytes each, so at most 128 KiB a group.
+pub const INTERVALS_PER_GROUP_MAX: usize = 8192;
+
+/// (user, device) pairs whose last number a conversation keeps. 500 members with ten devices are 5,000; former
+/// members stay. Past it a device that never sent is refused with `QUOTA`.
+pub const NUMBERS_PER_CONVERSATION_MAX: usize = 16_384;
+
+const _: () = assert!(NUMBERS_PER_CONVERSATION_MAX >= 500 * DEVICES_PER_USER_MAX);
+
+/// Limits an operator may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainLimits {
+    /// Current members of a group at most.
+    pub group_members_max: usize,
+    /// Devices of a user at most.
+    pub devices_max: usize,
+}
+
+impl Default for DomainLimits {
+    fn default() -> Self {
+        Self { group_members_max: 500, devices_max: DEVICES_PER_USER_MAX }
+    }
+}

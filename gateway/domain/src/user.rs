@@ -1,0 +1,171 @@
+//! A user: their devices with their queues, and the conversations they are or were in.
+//!
+//! Records of this stream have no sequence and are appended without loading a cold user: folding them is a minimum,
+//! a set, or an insertion that may come twice.
+
+use crate::{Devices, QueueChange};
+use std::collections::BTreeMap;
+use tidegate_ids::{ConversationId, DeviceId, Sequence, UserId, UserVersion, WallMs};
+
+/// What a user's stream says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserRecord {
+    /// A device exists from here on; registered again, its queue is empty.
+    Registered {
+        /// Which.
+        device: DeviceId,
+        /// When.
+        time: WallMs,
+    },
+    /// A device is no more: evicted or revoked.
+    Removed {
+        /// Which.
+        device: DeviceId,
+    },
+    /// A device was seen.
+    Seen {
+        /// Which.
+        device: DeviceId,
+        /// When.
+        time: WallMs,
+    },
+    /// One device's queue changed.
+    Queue {
+        /// Whose.
+        device: DeviceId,
+        /// How.
+        change: QueueChange,
+    },
+    /// A record came for a user that is not in memory: every device but its author's is owed it.
+    WidenAll {
+        /// The author's device, if the author is this user.
+        except: Option<DeviceId>,
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// From which sequence.
+        from: Sequence,
+    },
+    /// The user is in a conversation from this sequence on; a direct one by its first message.
+    Joined {
+        /// Which.
+        conversation: ConversationId,
+        /// The sequence of the record that says so.
+        at: Sequence,
+    },
+    /// The user is not in the conversation after this sequence.
+    Left {
+        /// Which.
+        conversation: ConversationId,
+        /// The sequence of the record that says so.
+        at: Sequence,
+    },
+}
+
+/// A conversation in a user's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConversationEntry {
+    /// The last time the user came.
+    pub joined: Sequence,
+    /// The user has gone since.
+    pub left: Option<Sequence>,
+    /// The list's version at the last change of this entry.
+    pub version: UserVersion,
+}
+
+/// The fold of a user's stream.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Who.
+    pub id: UserId,
+    /// Their devices.
+    pub devices: Devices,
+    /// Their conversations.
+    pub conversations: BTreeMap<ConversationId, ConversationEntry>,
+    /// Counts the changes of the list.
+    pub version: UserVersion,
+}
+
+impl User {
+    /// A user of whom nothing is known yet.
+    #[must_use]
+    pub fn new(id: UserId) -> Self {
+        Self { id, devices: Devices::default(), conversations: BTreeMap::new(), version: UserVersion(0) }
+    }
+
+    /// The only mutation of what is durable: live, in recovery, and when the stream is loaded.
+    pub fn apply(&mut self, record: &UserRecord) {
+        match *record {
+            UserRecord::Registered { device, time } => self.devices.register(device, time),
+            UserRecord::Removed { device } => self.devices.remove(device),
+            UserRecord::Seen { device, time } => self.devices.saw(device, time),
+            UserRecord::Queue { device, change } => {
+                if let Some(device) = self.devices.get_mut(device) {
+                    device.queue.apply(&change);
+                }
+            }
+            UserRecord::WidenAll { except, conversation, from } => {
+                let change = QueueChange::Widen { conversation, from };
+                let others = self.devices.iter_mut().filter(|device| Some(device.id) != except);
+                others.for_each(|device| device.queue.apply(&change));
+            }
+            UserRecord::Joined { conversation, at } => self.join(conversation, at),
+            UserRecord::Left { conversation, at } => self.leave(&conversation, at),
+        }
+    }
+
+    fn join(&mut self, conversation: ConversationId, at: Sequence) {
+        let known = self.conversations.get(&conversation).is_some_and(|entry| entry.joined >= at);
+        if known {
+            return;
+        }
+        self.version.0 += 1;
+        let entry = ConversationEntry { joined: at, left: None, version: self.version };
+        self.conversations.insert(conversation, entry);
+    }
+
+    fn leave(&mut self, conversation: &ConversationId, at: Sequence) {
+        let Some(entry) = self.conversations.get_mut(conversation) else { return };
+        if entry.left.is_none() && entry.joined < at {
+            self.version.0 += 1;
+            entry.left = Some(at);
+            entry.version = self.version;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: ConversationId = ConversationId([0x80; 16]);
+
+    #[test]
+    fn a_widening_of_all_skips_the_author_and_devices_that_register_later() {
+        let mut user = User::new(UserId(1));
+        let register = |id| UserRecord::Registered { device: DeviceId(id), time: WallMs(1) };
+        user.apply(&register(1));
+        user.apply(&register(2));
+        user.apply(&UserRecord::WidenAll {
+            except: Some(DeviceId(1)),
+            conversation: GROUP,
+            from: Sequence(7),
+        });
+        user.apply(&register(3));
+        let counts: Vec<usize> = user.devices.iter().map(|device| device.queue.range_count()).collect();
+        assert_eq!(counts, [0, 1, 0]);
+    }
+
+    #[test]
+    fn joining_and_leaving_twice_changes_nothing() {
+        let mut user = User::new(UserId(1));
+        let joined = UserRecord::Joined { conversation: GROUP, at: Sequence(3) };
+        let left = UserRecord::Left { conversation: GROUP, at: Sequence(5) };
+        for record in [joined, joined, left, left, joined] {
+            user.apply(&record);
+        }
+        assert_eq!(user.version, UserVersion(2));
+        assert_eq!(user.conversations[&GROUP].left, Some(Sequence(5)));
+        user.apply(&UserRecord::Joined { conversation: GROUP, at: Sequence(9) });
+        assert_eq!(user.conversations[&GROUP].left, None);
+    }
+}
