@@ -1,0 +1,180 @@
+//! Error codes and close codes (PROTOCOL, "Errors and closes").
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $name:ident = $value:literal $label:literal $temporary:literal,)*) => {
+        /// Why a request was refused. Never used again for something else.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+            /// A code that this version does not know; the frame says whether it is temporary.
+            Other(u16),
+        }
+
+        impl ErrorCode {
+            /// All that are known, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The number on the wire.
+            #[must_use]
+            pub const fn get(self) -> u16 {
+                match self { $(Self::$name => $value,)* Self::Other(value) => value }
+            }
+
+            /// The name, as PROTOCOL writes it.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* Self::Other(_) => "OTHER" }
+            }
+
+            /// Whether the same request may succeed later.
+            #[must_use]
+            pub const fn is_temporary(self) -> bool {
+                match self { $(Self::$name => $temporary,)* Self::Other(_) => false }
+            }
+        }
+
+        impl From<u16> for ErrorCode {
+            fn from(value: u16) -> Self {
+                match value { $($value => Self::$name,)* _ => Self::Other(value) }
+            }
+        }
+
+        #[cfg(test)]
+        const GENERATED: &[(ErrorCode, tidegate_schema_generated::ErrorCode)] =
+            &[$((ErrorCode::$name, tidegate_schema_generated::ErrorCode::$name)),*];
+    };
+}
+
+error_codes! {
+    /// A fault of the gateway.
+    Internal = 100 "INTERNAL" true,
+    /// What the request needs is not reachable now.
+    Unavailable = 101 "UNAVAILABLE" true,
+    /// A queue or table is full.
+    Overloaded = 102 "OVERLOADED" true,
+    /// Too many requests; the frame says how long to wait.
+    RateLimited = 103 "RATE_LIMITED" true,
+    /// No answer in time.
+    Timeout = 104 "TIMEOUT" true,
+    /// A body that does not verify.
+    BadFrame = 200 "BAD_FRAME" false,
+    /// An unknown kind of request.
+    Unsupported = 201 "UNSUPPORTED" false,
+    /// A field with a value that makes no sense.
+    BadArgument = 202 "BAD_ARGUMENT" false,
+    /// Above a limit of bytes or counts.
+    TooLarge = 203 "TOO_LARGE" false,
+    /// No token, or not a valid one.
+    Unauthenticated = 300 "UNAUTHENTICATED" false,
+    /// The token has expired: take a new one.
+    TokenExpired = 301 "TOKEN_EXPIRED" true,
+    /// The user may not do this.
+    Forbidden = 302 "FORBIDDEN" false,
+    /// The user is suspended.
+    Suspended = 303 "SUSPENDED" false,
+    /// The other side blocks the user.
+    Blocked = 304 "BLOCKED" false,
+    /// There is no such conversation.
+    NoConversation = 400 "NO_CONVERSATION" false,
+    /// The user is not a member.
+    NotMember = 401 "NOT_MEMBER" false,
+    /// The group is full.
+    GroupFull = 402 "GROUP_FULL" false,
+    /// The member version has moved.
+    VersionConflict = 403 "VERSION_CONFLICT" false,
+    /// There is no such thing.
+    NotFound = 404 "NOT_FOUND" false,
+    /// Below the first available sequence, or above the head.
+    SequenceUnavailable = 405 "SEQUENCE_UNAVAILABLE" false,
+    /// The same number or client id for something else.
+    IdempotencyConflict = 410 "IDEMPOTENCY_CONFLICT" false,
+    /// Not the next number; the frame says which is.
+    OutOfOrder = 411 "OUT_OF_ORDER" true,
+    /// The sender's list of devices is old.
+    StaleDevices = 500 "STALE_DEVICES" false,
+    /// No prekey is left.
+    NoPrekeys = 501 "NO_PREKEYS" false,
+    /// The encryption epoch has moved.
+    EpochConflict = 502 "EPOCH_CONFLICT" false,
+    /// The conversation takes sealed messages only.
+    EncryptionRequired = 503 "ENCRYPTION_REQUIRED" false,
+    /// Refused by moderation.
+    Moderated = 600 "MODERATED" false,
+    /// A quota is used up.
+    Quota = 601 "QUOTA" false,
+}
+
+impl ErrorCode {
+    /// How many places [`ErrorCode::index`] has, [`ErrorCode::Other`] included: the size of a table of counters.
+    pub const COUNT: usize = Self::ALL.len() + 1;
+
+    /// A dense index for counters; [`ErrorCode::Other`] has the last one.
+    #[must_use]
+    pub fn index(self) -> usize {
+        Self::ALL.iter().position(|code| *code == self).unwrap_or(Self::ALL.len())
+    }
+}
+
+/// Why a WebSocket closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CloseCode(pub u16);
+
+impl CloseCode {
+    /// RFC 6455: done.
+    pub const NORMAL: Self = Self(1000);
+    /// RFC 6455: text on a route that takes binary messages only.
+    pub const UNSUPPORTED_DATA: Self = Self(1003);
+    /// RFC 6455: a message above the limit.
+    pub const TOO_BIG: Self = Self(1009);
+    /// RFC 6455: a pool is empty; try again later.
+    pub const TRY_AGAIN: Self = Self(1013);
+    /// Reconnect after the jitter given.
+    pub const GOING_AWAY: Self = Self(4000);
+    /// Get a new token first.
+    pub const UNAUTHORIZED: Self = Self(4001);
+    /// A newer socket of the same device; stop.
+    pub const REPLACED: Self = Self(4002);
+    /// The socket was full for too long.
+    pub const SLOW_CONSUMER: Self = Self(4008);
+    /// Three silent periods; reconnect.
+    pub const HEARTBEAT: Self = Self(4009);
+    /// Back off.
+    pub const TOO_MANY_CONNECTIONS: Self = Self(4029);
+    /// Stop and report.
+    pub const PROTOCOL_ERROR: Self = Self(4100);
+    /// No protocol version in common.
+    pub const VERSION_TOO_OLD: Self = Self(4101);
+    /// Suspended or revoked; stop.
+    pub const SUSPENDED: Self = Self(4103);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_those_of_the_schema() {
+        for (ours, generated) in GENERATED {
+            assert_eq!(ours.get(), generated.0, "{}", ours.label());
+            assert_eq!(ErrorCode::from(generated.0), *ours);
+        }
+        // The schema also names 0, which is no error.
+        assert_eq!(ErrorCode::ALL.len() + 1, tidegate_schema_generated::ErrorCode::ENUM_VALUES.len());
+    }
+
+    #[test]
+    fn the_temporary_codes_are_those_of_the_protocol() {
+        let temporary: Vec<u16> =
+            ErrorCode::ALL.iter().filter(|code| code.is_temporary()).map(|code| code.get()).collect();
+        assert_eq!(temporary, [100, 101, 102, 103, 104, 301, 411]);
+    }
+
+    #[test]
+    fn indexes_are_dense() {
+        for (index, code) in ErrorCode::ALL.iter().enumerate() {
+            assert_eq!(code.index(), index);
+        }
+        assert_eq!(ErrorCode::from(999), ErrorCode::Other(999));
+        assert_eq!(ErrorCode::Other(999).index(), ErrorCode::COUNT - 1);
+    }
+}
