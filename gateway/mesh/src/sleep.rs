@@ -26,15 +26,16 @@ impl SleepFlag {
         self.0.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         if found() {
-            self.0.store(false, Ordering::Relaxed);
+            self.awake();
             return false;
         }
         true
     }
 
-    /// Takes the flag down after sleeping, however the sleep ended.
+    /// Takes the flag down after sleeping, however the sleep ended. A swap, like the peers': so all takings of
+    /// this sleep's flag stand in one order, before the next sleep raises it.
     pub(crate) fn awake(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.swap(false, Ordering::Relaxed);
     }
 
     /// Whether the shard sleeps and this caller is the one to wake it. The caller has called [`published`]
