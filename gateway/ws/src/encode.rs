@@ -5,6 +5,9 @@ use crate::limits::{CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, HEADER_BYTES_MAX}
 use crate::mask::apply_mask;
 use crate::opcode::Opcode;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes a frame's mask takes in its header.
 const MASK_BYTES: usize = 4;
 /// Bytes [`begin`] leaves for a header: the form with a 16-bit length, which fits most batches.

@@ -8,6 +8,9 @@ pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
 /// stack: 64 × 32 bytes.
 pub const HANDSHAKE_FIELDS_MAX: usize = 64;
 
+/// Most subprotocols offered in one handshake. Clients offer one to three; each is compared with all before it.
+pub const PROTOCOLS_MAX: usize = 16;
+
 /// Longest payload of a control frame in bytes (RFC 6455, 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 
@@ -30,3 +33,5 @@ pub const HELD_FIRST_BYTES: usize = 256;
 
 const _: () = assert!(HELD_FIRST_BYTES <= HELD_KEPT_BYTES_MAX);
 const _: () = assert!(HELD_FIRST_BYTES > CONTROL_BYTES_MAX);
+// The three digits of the Content-Length of a refusal, its final line feed included.
+const _: () = assert!(REJECT_TEXT_BYTES_MAX < 999);

@@ -4,7 +4,7 @@ use super::accept::{KEY_CHARS, accept_text, is_key};
 use super::fields::{
     Repeated, is_field_text, is_token, list, list_holds, single, strip_leading_lines, values,
 };
-use crate::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_FIELDS_MAX, REJECT_TEXT_BYTES_MAX};
+use crate::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_FIELDS_MAX, PROTOCOLS_MAX, REJECT_TEXT_BYTES_MAX};
 use std::fmt;
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ pub enum HandshakeError {
     TooManyFields,
     /// A method other than GET.
     Method,
-    /// A request target without a path, or with a fragment.
+    /// A request target without a path, with a fragment, or not ASCII.
     Target,
     /// No `Host`, several, or one that is no text.
     Host,
@@ -74,7 +74,7 @@ pub enum HandshakeError {
     WebSocketVersion,
     /// No `Sec-WebSocket-Key`, several, or one that is not base64 of 16 bytes.
     Key,
-    /// A malformed or repeated name in `Sec-WebSocket-Protocol`.
+    /// A malformed or repeated name in `Sec-WebSocket-Protocol`, or more than [`PROTOCOLS_MAX`].
     Protocol,
     /// Several `Origin` fields, or one that is no text.
     Origin,
@@ -189,7 +189,8 @@ impl Status {
 }
 
 /// Reads a request from the front of `input`: nothing yet while its head is incomplete. The caller keeps the bytes, adds
-/// to them and calls again; a head above [`HANDSHAKE_BYTES_MAX`] is an error as soon as that many bytes are there.
+/// to them and calls again; a head above [`HANDSHAKE_BYTES_MAX`] is an error as soon as that many bytes are there. Each
+/// call reads from the start, which that limit bounds.
 ///
 /// # Errors
 /// The request can never become a valid upgrade.
@@ -213,8 +214,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Upgrade<'_>>, HandshakeError> {
     }
     let (path, query) = split_target(request.path.unwrap_or_default())?;
     let host = text_field(head, "host", HandshakeError::Host)?.ok_or(HandshakeError::Host)?;
-    if single(head, "content-length").is_ok_and(|value| value.is_some_and(|value| value != b"0"))
-        || values(head, "content-length").nth(1).is_some()
+    if values(head, "content-length").any(|length| length != b"0")
         || values(head, "transfer-encoding").next().is_some()
     {
         return Err(HandshakeError::Body);
@@ -243,14 +243,15 @@ pub fn accept_response(out: &mut Vec<u8>, key: &Key, protocol: Option<&str>) {
 pub fn reject_response(out: &mut Vec<u8>, status: Status, text: &str) {
     let text = &text[..text.floor_char_boundary(REJECT_TEXT_BYTES_MAX)];
     let length = text.len() + 1;
-    let digit = |place: usize| b'0' + (length / place % 10) as u8;
+    let digits = [100, 10, 1].map(|place| b'0' + (length / place % 10) as u8);
+    let leading_zeros = digits.iter().take_while(|digit| **digit == b'0').count();
     for part in [
         b"HTTP/1.1 ".as_slice(),
         status.line().as_bytes(),
         b"\r\n",
         status.field().as_bytes(),
         b"Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
-        &[digit(100), digit(10), digit(1)],
+        &digits[leading_zeros..],
         b"\r\n\r\n",
         text.as_bytes(),
         b"\n",
@@ -274,7 +275,7 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), HandshakeError> {
         }
         _ => target,
     };
-    if !target.starts_with('/') || target.contains('#') {
+    if !target.starts_with('/') || !target.is_ascii() || target.contains('#') {
         return Err(HandshakeError::Target);
     }
     Ok(match target.split_once('?') {
@@ -316,11 +317,11 @@ fn check_upgrade(head: &[u8]) -> Result<Key, HandshakeError> {
     key.map(Key).ok_or(HandshakeError::Key)
 }
 
-/// Every offered subprotocol is a token, and none is offered twice (RFC 6455, 4.1, 10).
+/// Every offered subprotocol is a token, and none is offered twice (RFC 6455, 4.1, 10). Quadratic, hence the limit.
 fn check_protocols(head: &[u8]) -> Result<(), HandshakeError> {
     let names = || list(head, "sec-websocket-protocol");
     for (index, name) in names().enumerate() {
-        if !is_token(name) || names().take(index).any(|earlier| earlier == name) {
+        if index == PROTOCOLS_MAX || !is_token(name) || names().take(index).any(|earlier| earlier == name) {
             return Err(HandshakeError::Protocol);
         }
     }
