@@ -9,10 +9,11 @@ use crate::groups::{
 };
 use crate::header::Frame;
 use crate::kind::FrameKind;
+use crate::notice::{Error, GoAway, Throttle};
 use crate::range::{Dirty, GetRange, Range, Skip};
 use crate::receipts::{Mark, ReadSync, Receipts};
 use crate::sending::{Send, SendAck, SendBatch, Typing};
-use crate::session::{ClientState, DrainDone, Error, GoAway, Hello, Okay, Refresh, Throttle, Welcome};
+use crate::session::{ClientState, DrainDone, Hello, Okay, Refresh, Welcome};
 use crate::verify::root;
 use flatbuffers::{Follow, Verifiable};
 use tidegate_ids::PushNumber;

@@ -18,6 +18,7 @@ mod kind;
 pub mod limits;
 mod list;
 mod message;
+mod notice;
 mod range;
 mod receipts;
 mod sending;
@@ -42,10 +43,8 @@ pub use message::{
     Attachment, Change, FLAG_SILENT, FLAG_URGENT, GroupChange, GroupChangeView, MessageFields, MessageKind,
     MessageView, Origin,
 };
+pub use notice::{Error, GoAway, GoAwayReason, Throttle, ThrottleScope};
 pub use range::{Dirty, GetRange, Range, RangeSpan, Skip, SkipReason, SkipSpan};
 pub use receipts::{Mark, ReadSync, Receipt, Receipts};
 pub use sending::{Send, SendAck, SendBatch, Typing};
-pub use session::{
-    ClientState, DrainDone, Error, GoAway, GoAwayReason, Hello, Limits, Okay, Refresh, Resync, Throttle,
-    ThrottleScope, Welcome,
-};
+pub use session::{ClientState, DrainDone, Hello, Limits, Okay, Refresh, Resync, Welcome};
