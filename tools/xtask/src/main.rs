@@ -1,2 +1,55 @@
-//! The project's own tasks: tidy, gen, ci, replay-all, sim.
-fn main() {}
+//! The project's own tasks: `cargo xtask --help`.
+//!
+//! What CI runs is `cargo xtask ci`, so that a green run here is a green run there. Nothing in this crate
+//! is part of the gateway; it starts the built binaries as anyone would.
+
+mod ci;
+mod generate;
+mod limits;
+mod program;
+mod pypi;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own tasks", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Checks the walls: edges between crates, unsafe, purity, sizes, names, dead files, hosts and paths in text
+    Tidy,
+    /// Writes schema/generated anew from schema/*.fbs with the pinned flatc
+    Gen(generate::Options),
+    /// Runs everything that CI runs
+    Ci(ci::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Tidy => tidy::run(&workspace.root),
+        Task::Gen(options) => generate::run(&workspace, &options),
+        Task::Ci(options) => ci::run(&workspace, &options),
+    }
+}
