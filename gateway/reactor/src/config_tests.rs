@@ -1,0 +1,3 @@
+//! Sizes, charges and fits.
+
+use super::*;

@@ -1,0 +1,3 @@
+//! What follows from an attempt to write.
+
+use super::*;
