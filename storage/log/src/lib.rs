@@ -1,1 +1,51 @@
-//! The log: batches, records, segments, recovery.
+//! The append-only log: batches, records, segments, links, recovery (DESIGN 5, `docs/formats/log.md`).
+//!
+//! This room knows bytes and positions, never a file: an [`Appender`] fills memory that somebody else writes, and
+//! recovery and reading see segments through a [`Medium`]. A record's body is opaque here.
+//!
+//! Invariants:
+//! - Batches start on block boundaries and are zero-padded under their checksum; no synced block is written again.
+//! - A location never moves, and within one log locations rise in the order of the appends.
+//! - An append reads nothing: its links come from the stream's [`Spine`], which lives in the stream's fold.
+//! - What is damaged is reported and never given out; what was never acknowledged is cut and never comes back.
+#![forbid(unsafe_code)]
+
+pub mod descriptor;
+pub mod limits;
+
+mod append;
+mod batch;
+mod buffer;
+mod checksum;
+mod fetch;
+mod footer;
+mod medium;
+mod packed;
+mod page;
+mod record;
+mod recover;
+mod replay;
+mod roll;
+mod salvage;
+mod scan;
+mod segment;
+mod spine;
+mod staging;
+mod stream_index;
+mod survey;
+mod window;
+
+pub use append::{AppendError, Appender, AppenderConfig, AppenderStart, ConfigError, NewRecord, StagedBatch};
+pub use batch::{BatchHeader, BatchKind, Guard};
+pub use buffer::BatchBytes;
+pub use checksum::crc32c;
+pub use footer::{FooterEntry, read_footer};
+pub use medium::{Medium, MediumError, MemoryMedium};
+pub use packed::{PackedIter, PackedRecords};
+pub use page::{Direction, PageEnd, PageReader, ReadError, ReadSpec, read_page};
+pub use record::{Links, Placement, RecordHead, RecordState, RecordView, stored_len};
+pub use recover::{Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover};
+pub use scan::scan_chunk;
+pub use segment::{LogIdentity, PreviousEnd, SegmentHeader};
+pub use spine::{Spine, jump_sequence};
+pub use staging::Committed;

@@ -1,0 +1,114 @@
+//! Following a link: one record by its location, from segments or from staging memory.
+
+use crate::append::Appender;
+use crate::descriptor::RECORD_HEADER_BYTES;
+use crate::limits::{LINK_READ_BEFORE_BYTES, LINK_READ_BYTES};
+use crate::medium::{Medium, MediumError};
+use crate::record::{Placement, RecordView, checked_len, checked_placement, parse_checked};
+use tidegate_ids::Location;
+
+/// Why a link led nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FetchError {
+    /// Its segment is gone: retention.
+    Dropped,
+    /// There is no sound record; its links, if at least they are sound.
+    Damaged(Option<Placement>),
+    /// Not in memory: somebody must read segments.
+    Elsewhere,
+}
+
+/// Where records come from.
+pub(crate) trait Fetch {
+    /// The record at a location, all its checksums checked.
+    fn fetch(&mut self, at: Location) -> Result<RecordView<'_>, FetchError>;
+}
+
+/// Records of a medium.
+pub(crate) struct MediumFetch<'m, M> {
+    pub(crate) medium: &'m mut M,
+    pub(crate) bytes: &'m mut Vec<u8>,
+    pub(crate) segment: u32,
+    pub(crate) start: u64,
+}
+
+impl<'m, M: Medium> MediumFetch<'m, M> {
+    pub(crate) fn new(medium: &'m mut M, bytes: &'m mut Vec<u8>) -> Self {
+        bytes.clear();
+        Self { medium, bytes, segment: 0, start: 0 }
+    }
+
+    /// Where `len` bytes at a location are in the buffer, after reading them if need be.
+    fn hold(&mut self, at: Location, len: usize) -> Result<usize, FetchError> {
+        let offset = u64::from(at.offset);
+        let end = self.start + self.bytes.len() as u64;
+        let held = self.segment == at.segment && self.start <= offset && offset + len as u64 <= end;
+        if !held {
+            self.read(at, len)?;
+        }
+        let from = (offset - self.start) as usize;
+        if from + len > self.bytes.len() { Err(FetchError::Damaged(None)) } else { Ok(from) }
+    }
+
+    fn read(&mut self, at: Location, len: usize) -> Result<(), FetchError> {
+        let before = (at.offset as usize).min(LINK_READ_BEFORE_BYTES);
+        let mut start = u64::from(at.offset) - before as u64;
+        let mut want = before + len.max(LINK_READ_BYTES);
+        let mut got = self.fill(at.segment, start, want);
+        if matches!(got, Err(MediumError::Unreadable { .. })) {
+            // The bytes around the record may be the bad ones.
+            (start, want) = (u64::from(at.offset), len);
+            got = self.fill(at.segment, start, want);
+        }
+        match got {
+            Ok(count) => {
+                self.bytes.truncate(count);
+                (self.segment, self.start) = (at.segment, start);
+                Ok(())
+            }
+            Err(error) => {
+                self.bytes.clear();
+                self.segment = 0;
+                let is_dropped = matches!(error, MediumError::Missing(_));
+                Err(if is_dropped { FetchError::Dropped } else { FetchError::Damaged(None) })
+            }
+        }
+    }
+
+    fn fill(&mut self, segment: u32, start: u64, want: usize) -> Result<usize, MediumError> {
+        self.bytes.resize(want, 0);
+        let mut done = 0;
+        while done < want {
+            let count = self.medium.read(segment, start + done as u64, &mut self.bytes[done..])?;
+            if count == 0 {
+                break;
+            }
+            done += count.min(want - done);
+        }
+        Ok(done)
+    }
+}
+
+impl<M: Medium> Fetch for MediumFetch<'_, M> {
+    fn fetch(&mut self, at: Location) -> Result<RecordView<'_>, FetchError> {
+        let from = self.hold(at, RECORD_HEADER_BYTES)?;
+        let header = &self.bytes[from..from + RECORD_HEADER_BYTES];
+        let placement = checked_placement(header);
+        let Some(stored) = checked_len(header) else { return Err(FetchError::Damaged(placement)) };
+        let from = match self.hold(at, stored) {
+            Ok(from) => from,
+            Err(FetchError::Damaged(_)) => return Err(FetchError::Damaged(placement)),
+            Err(error) => return Err(error),
+        };
+        parse_checked(&self.bytes[from..from + stored], at).map_err(|_| FetchError::Damaged(placement))
+    }
+}
+
+/// Records in staging memory.
+pub(crate) struct StagingFetch<'a>(pub(crate) &'a Appender);
+
+impl Fetch for StagingFetch<'_> {
+    fn fetch(&mut self, at: Location) -> Result<RecordView<'_>, FetchError> {
+        self.0.read(at).ok_or(FetchError::Elsewhere)
+    }
+}

@@ -1,0 +1,148 @@
+//! The footer of a sealed segment: its streams, so that a cold reader finds a stream's last record in one read.
+
+use crate::batch::{BatchHeader, BatchKind, batch_len};
+use crate::descriptor::{
+    BATCH_HEADER_BYTES, BATCH_TRAILER_BYTES, FOOTER_ENTRY_BYTES, SEAL_BYTES, array, footer, get_u32, get_u64,
+    put, seal,
+};
+use crate::medium::{Medium, MediumError};
+use crate::recover::SegmentExtent;
+use crate::window::Window;
+use tidegate_ids::{Sequence, StreamId};
+
+/// One stream of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FooterEntry {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its last sequence in the segment, 0 if its records have none.
+    pub last_sequence: Sequence,
+    /// The offset of its last record in the segment.
+    pub last_offset: u32,
+    /// How many of its records are in the segment.
+    pub count: u32,
+}
+
+/// What the seal says about its segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seal {
+    pub(crate) records: u64,
+    pub(crate) streams: u32,
+    pub(crate) footer_offset: u32,
+    pub(crate) footer_batches: u32,
+}
+
+/// How the footer of a segment is split into batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FooterPlan {
+    entries_per_batch: usize,
+    block: usize,
+}
+
+impl FooterPlan {
+    pub(crate) const fn new(batch_bytes_max: usize, block: usize) -> Self {
+        let room = BATCH_HEADER_BYTES + BATCH_TRAILER_BYTES + SEAL_BYTES;
+        Self { entries_per_batch: (batch_bytes_max - room) / FOOTER_ENTRY_BYTES, block }
+    }
+
+    /// Batches that a footer of so many streams takes, the seal included.
+    pub(crate) const fn batches(&self, streams: usize) -> usize {
+        if streams == 0 { 1 } else { streams.div_ceil(self.entries_per_batch) }
+    }
+
+    /// Entries in batch `index` of the footer.
+    pub(crate) fn entries(&self, index: usize, streams: usize) -> core::ops::Range<usize> {
+        let from = index * self.entries_per_batch;
+        from..streams.min(from + self.entries_per_batch)
+    }
+
+    /// Bytes of one footer batch.
+    pub(crate) const fn batch_bytes(&self, entries: usize, is_seal: bool) -> usize {
+        let seal = if is_seal { SEAL_BYTES } else { 0 };
+        batch_len(BATCH_HEADER_BYTES + seal + entries * FOOTER_ENTRY_BYTES, 0, self.block)
+    }
+
+    /// Bytes of the whole footer.
+    pub(crate) const fn total_bytes(&self, streams: usize) -> usize {
+        let batches = self.batches(streams);
+        let last = streams - (batches - 1) * self.entries_per_batch;
+        (batches - 1) * self.batch_bytes(self.entries_per_batch, false) + self.batch_bytes(last, true)
+    }
+}
+
+impl FooterEntry {
+    pub(crate) fn encode(&self) -> [u8; FOOTER_ENTRY_BYTES] {
+        let mut out = [0; FOOTER_ENTRY_BYTES];
+        put(&mut out, footer::STREAM_AT, self.stream.0);
+        put(&mut out, footer::LAST_SEQUENCE_AT, self.last_sequence.0.to_le_bytes());
+        put(&mut out, footer::LAST_OFFSET_AT, self.last_offset.to_le_bytes());
+        put(&mut out, footer::COUNT_AT, self.count.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8; FOOTER_ENTRY_BYTES]) -> Self {
+        Self {
+            stream: StreamId(array(bytes, footer::STREAM_AT)),
+            last_sequence: Sequence(get_u64(bytes, footer::LAST_SEQUENCE_AT)),
+            last_offset: get_u32(bytes, footer::LAST_OFFSET_AT),
+            count: get_u32(bytes, footer::COUNT_AT),
+        }
+    }
+}
+
+impl Seal {
+    pub(crate) fn encode(&self) -> [u8; SEAL_BYTES] {
+        let mut out = [0; SEAL_BYTES];
+        put(&mut out, seal::RECORDS_AT, self.records.to_le_bytes());
+        put(&mut out, seal::STREAMS_AT, self.streams.to_le_bytes());
+        put(&mut out, seal::FOOTER_OFFSET_AT, self.footer_offset.to_le_bytes());
+        put(&mut out, seal::FOOTER_BATCHES_AT, self.footer_batches.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8; SEAL_BYTES]) -> Self {
+        Self {
+            records: get_u64(bytes, seal::RECORDS_AT),
+            streams: get_u32(bytes, seal::STREAMS_AT),
+            footer_offset: get_u32(bytes, seal::FOOTER_OFFSET_AT),
+            footer_batches: get_u32(bytes, seal::FOOTER_BATCHES_AT),
+        }
+    }
+}
+
+/// The seal in a seal batch whose payload holds.
+pub(crate) fn seal_of(header: &BatchHeader, bytes: &[u8]) -> Option<Seal> {
+    let payload = bytes.get(BATCH_HEADER_BYTES..header.used as usize)?;
+    Some(Seal::decode(payload.first_chunk()?))
+}
+
+/// The streams of a sealed segment, in the order in which they first appeared in it; `None` if it has no seal or its
+/// footer is damaged (then scanning it says the same).
+///
+/// # Errors
+/// Those of the medium.
+pub fn read_footer<M: Medium>(
+    medium: &mut M,
+    extent: &SegmentExtent,
+) -> Result<Option<Vec<FooterEntry>>, MediumError> {
+    medium.segment_len(extent.segment)?;
+    let Some(footer_offset) = extent.footer_offset else { return Ok(None) };
+    let mut window = Window::new(medium, extent.guard);
+    window.open(extent.segment);
+    let mut entries = Vec::new();
+    let mut offset = footer_offset;
+    while let Some((header, bytes)) = window.batch(offset, extent.end) {
+        let payload = &bytes[BATCH_HEADER_BYTES..header.used as usize];
+        let payload = match header.kind {
+            BatchKind::Records => return Ok(None),
+            BatchKind::Footer => payload,
+            BatchKind::Seal => payload.get(SEAL_BYTES..).unwrap_or_default(),
+        };
+        entries.extend(payload.as_chunks::<FOOTER_ENTRY_BYTES>().0.iter().map(FooterEntry::decode));
+        offset += header.length;
+        if header.kind == BatchKind::Seal {
+            return Ok(Some(entries));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,64 @@
+//! Every limit of this room, each with its reason.
+
+use crate::descriptor::{BATCH_HEADER_BYTES, FOOTER_ENTRY_BYTES, RECORD_HEADER_BYTES};
+
+/// The smallest block: what a device writes atomically (DESIGN 8).
+pub const BLOCK_BYTES_MIN: u32 = 512;
+/// The largest block. Memory handed to the kernel is aligned to this.
+pub const BLOCK_BYTES_MAX: u32 = 4096;
+
+/// A stored record with its header and padding. A message is at most 72 KiB encoded, its stamp less than 1 KiB;
+/// the rest is room for records of state, which are split above it.
+pub const RECORD_BYTES_MAX: usize = 128 * 1024;
+/// A record's body.
+pub const BODY_BYTES_MAX: usize = RECORD_BYTES_MAX - RECORD_HEADER_BYTES;
+
+/// The smallest batch limit that still makes progress: a record of a few hundred bytes.
+pub const BATCH_BYTES_MIN: u32 = 4096;
+/// The largest batch limit: what one write may hold up, and what recovery reads at once.
+pub const BATCH_BYTES_MAX: u32 = 8 * 1024 * 1024;
+/// The default: 1 MiB costs this disk about a millisecond.
+pub const BATCH_BYTES_DEFAULT: u32 = 1024 * 1024;
+
+/// The smallest segment: a header, one small batch, a seal. Small ones are for tests that roll often.
+pub const SEGMENT_BYTES_MIN: u32 = 8 * 1024;
+/// The largest segment: offsets are `u32`, and a helper thread zeroes a whole one ahead.
+pub const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+/// The default (DESIGN 5).
+pub const SEGMENT_BYTES_DEFAULT: u32 = 64 * 1024 * 1024;
+
+/// A footer lists at most one stream per so many bytes of segment; a segment with more streams rolls early.
+/// 64 MiB / 512 B = 131,072 streams, whose footer is 4 MiB.
+pub const SEGMENT_BYTES_PER_STREAM: u32 = 512;
+/// The most streams in one segment, whatever its size: bounds the appender's index (5 MiB) and the footer (4 MiB).
+pub const SEGMENT_STREAMS_MAX: u32 = 131_072;
+
+/// Spare segments an appender keeps; the factory makes one or two ahead.
+pub const SPARE_SEGMENTS_MAX: usize = 8;
+
+/// Damage is counted without limit but described only so often: a dead disk must not fill memory.
+pub const DAMAGE_REPORTS_MAX: usize = 1024;
+
+/// What recovery and scanning read at once.
+pub const WINDOW_BYTES: usize = 256 * 1024;
+/// How far into a segment without a sound header recovery looks for batches: its first ones are there, if it was used.
+pub const HEADERLESS_SCAN_BYTES: u32 = 2 * BATCH_BYTES_DEFAULT;
+/// What following a link reads from the record on: one of ordinary size in one read.
+pub const LINK_READ_BYTES: usize = 4096;
+/// What following a link reads before the record: the one before it in a busy stream is often there.
+pub const LINK_READ_BEFORE_BYTES: usize = 4096;
+
+/// Records in one page or chain, whatever is asked for: bounds the walk that one request can cause.
+pub const PAGE_RECORDS_MAX: u32 = 4096;
+/// Links followed by one request for a command number before it gives up.
+pub const NUMBER_STEPS_MAX: u32 = 65_536;
+
+/// Roots in a spine: a stream of 2^53 records has at most 54.
+pub const SPINE_ROOTS_MAX: usize = 54;
+
+const _: () = assert!(BLOCK_BYTES_MIN as usize >= BATCH_HEADER_BYTES + RECORD_HEADER_BYTES);
+const _: () = assert!(RECORD_BYTES_MAX.is_multiple_of(8));
+const _: () = assert!(BATCH_BYTES_MIN.is_multiple_of(BLOCK_BYTES_MAX));
+const _: () = assert!(SEGMENT_BYTES_MIN >= 2 * BATCH_BYTES_MIN);
+const _: () = assert!(SEGMENT_BYTES_PER_STREAM as usize >= 4 * FOOTER_ENTRY_BYTES);
+const _: () = assert!(BATCH_BYTES_DEFAULT as usize > 2 * RECORD_BYTES_MAX);

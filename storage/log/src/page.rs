@@ -1,0 +1,358 @@
+//! Reading by links: a page of a conversation, a chain of queue records, a command by its number, one record.
+//!
+//! Every link is verified by (stream, sequence) on arrival, and no walk can turn in a circle: sequences, numbers or
+//! locations fall with every step.
+
+use crate::append::Appender;
+use crate::fetch::{Fetch, FetchError, MediumFetch, StagingFetch};
+use crate::limits::{NUMBER_STEPS_MAX, PAGE_RECORDS_MAX};
+use crate::medium::Medium;
+use crate::packed::{pack, packed_len};
+use crate::record::RecordHead;
+use core::fmt;
+use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
+
+pub(crate) mod seek;
+
+/// Which end of the asked range matters when the limit is too small for all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From `from` on.
+    Ascending,
+    /// Back from `to`.
+    Descending,
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadSpec {
+    /// Records `from` to `to` of a stream, both included.
+    Range {
+        /// The stream.
+        stream: StreamId,
+        /// Its newest record.
+        last: Location,
+        /// That record's sequence.
+        last_sequence: Sequence,
+        /// The lowest sequence wanted.
+        from: Sequence,
+        /// The highest sequence wanted; more than there is is fine.
+        to: Sequence,
+        /// The most records.
+        limit: u32,
+        /// The most bytes of packed records; the first record is given in any case.
+        bytes_max: usize,
+        /// Which end matters.
+        direction: Direction,
+    },
+    /// The stream's records back from `last` by their `prev` links, down to `stop`, which is not given.
+    Chain {
+        /// The stream.
+        stream: StreamId,
+        /// Its newest record.
+        last: Location,
+        /// What was seen already; [`Location::NONE`] for all.
+        stop: Location,
+        /// The most records; the newest are given.
+        limit: u32,
+    },
+    /// The record of a device's command, by the links between that device's records.
+    Number {
+        /// The stream.
+        stream: StreamId,
+        /// The device's newest record in it.
+        last: Location,
+        /// The command.
+        number: CommandNumber,
+    },
+    /// One record.
+    At {
+        /// Where.
+        location: Location,
+    },
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageEnd {
+    /// Records packed.
+    pub records: u32,
+    /// The lowest sequence packed, 0 without any.
+    pub first: Sequence,
+    /// The highest sequence packed, 0 without any.
+    pub last: Sequence,
+    /// Whether nothing more of what was asked for is there; false if a limit ended the page.
+    pub complete: bool,
+    /// If part of the range was dropped by retention: the lowest sequence still there.
+    pub first_available: Option<Sequence>,
+    /// Records in the range that are damaged, and so were left out.
+    pub damaged: u32,
+    /// Where a chain goes on: [`Location::NONE`], [`Location::SNAPSHOT`], the asked `stop`, or the first record left out.
+    pub next: Location,
+    /// Links followed.
+    pub steps: u32,
+}
+
+/// Why nothing could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The record that everything hangs on is damaged. Reported; the answer skips what was asked for.
+    Damaged(Location),
+    /// Its segment was dropped by retention.
+    Dropped(Location),
+    /// Staging does not hold it: read the segments.
+    Elsewhere(Location),
+}
+
+/// Reads pages; keeps its buffers, so that reading does not allocate once they have grown.
+#[derive(Debug, Default)]
+pub struct PageReader {
+    bytes: Vec<u8>,
+    walk: Walk,
+}
+
+/// What a walk has collected, newest first.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    chain: Vec<Collected>,
+    damaged: u32,
+    pub(crate) steps: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Collected {
+    location: Location,
+    sequence: Sequence,
+    packed: u32,
+}
+
+/// Reads what `spec` asks for, oldest first, and appends it to `out` as [`crate::PackedRecords`].
+///
+/// # Errors
+/// See [`ReadError`]; `out` is as it was then.
+pub fn read_page<M: Medium>(
+    medium: &mut M,
+    spec: &ReadSpec,
+    out: &mut Vec<u8>,
+) -> Result<PageEnd, ReadError> {
+    PageReader::default().read(medium, spec, out)
+}
+
+impl PageReader {
+    /// A reader without buffers yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Like [`read_page`].
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read<M: Medium>(
+        &mut self,
+        medium: &mut M,
+        spec: &ReadSpec,
+        out: &mut Vec<u8>,
+    ) -> Result<PageEnd, ReadError> {
+        let mut fetch = MediumFetch::new(medium, &mut self.bytes);
+        read(&mut self.walk, &mut fetch, spec, out)
+    }
+
+    /// Like [`read_page`] from staging memory alone, durable or not; nothing waits for a device.
+    ///
+    /// # Errors
+    /// [`ReadError::Elsewhere`] if any record on the way is no longer there.
+    pub fn read_staging(
+        &mut self,
+        appender: &Appender,
+        spec: &ReadSpec,
+        out: &mut Vec<u8>,
+    ) -> Result<PageEnd, ReadError> {
+        read(&mut self.walk, &mut StagingFetch(appender), spec, out)
+    }
+}
+
+fn read(
+    walk: &mut Walk,
+    fetch: &mut impl Fetch,
+    spec: &ReadSpec,
+    out: &mut Vec<u8>,
+) -> Result<PageEnd, ReadError> {
+    let before = out.len();
+    walk.chain.clear();
+    (walk.damaged, walk.steps) = (0, 0);
+    let end = match *spec {
+        ReadSpec::Range { .. } => seek::range(walk, fetch, spec),
+        ReadSpec::Chain { stream, last, stop, limit } => chain(walk, fetch, stream, last, stop, limit),
+        ReadSpec::Number { stream, last, number } => by_number(walk, fetch, stream, last, number),
+        ReadSpec::At { location } => at(walk, fetch, location),
+    };
+    let packed = end.and_then(|end| walk.pack(fetch, end, out));
+    if packed.is_err() {
+        out.truncate(before);
+    }
+    packed
+}
+
+fn chain(
+    walk: &mut Walk,
+    fetch: &mut impl Fetch,
+    stream: StreamId,
+    last: Location,
+    stop: Location,
+    limit: u32,
+) -> Result<PageEnd, ReadError> {
+    let mut next = last;
+    let mut broken = false;
+    while is_record(next) && next > stop && (walk.chain.len() as u32) < limit.min(PAGE_RECORDS_MAX) {
+        walk.steps += 1;
+        let prev = match fetch.fetch(next) {
+            Ok(record) if record.head.stream == stream => {
+                walk.chain.push(Collected::of(next, &record.head));
+                record.placement.prev
+            }
+            Ok(_) | Err(FetchError::Damaged(None)) => {
+                walk.damaged += 1;
+                broken = true;
+                break;
+            }
+            Err(FetchError::Damaged(Some(placement))) => {
+                walk.damaged += 1;
+                placement.prev
+            }
+            Err(FetchError::Dropped) => break,
+            Err(FetchError::Elsewhere) => return Err(ReadError::Elsewhere(next)),
+        };
+        if prev >= next && prev != Location::SNAPSHOT {
+            walk.damaged += 1;
+            broken = true;
+            break;
+        }
+        next = prev;
+    }
+    let limited = is_record(next) && next > stop && walk.chain.len() as u32 >= limit.min(PAGE_RECORDS_MAX);
+    Ok(PageEnd { complete: !limited && !broken, next, ..PageEnd::default() })
+}
+
+fn by_number(
+    walk: &mut Walk,
+    fetch: &mut impl Fetch,
+    stream: StreamId,
+    last: Location,
+    number: CommandNumber,
+) -> Result<PageEnd, ReadError> {
+    let mut next = last;
+    while is_record(next) {
+        if walk.steps >= NUMBER_STEPS_MAX {
+            return Ok(PageEnd { next, ..PageEnd::default() });
+        }
+        walk.steps += 1;
+        let record = fetch.fetch(next).map_err(|error| error.at(next))?;
+        if record.head.stream != stream || record.head.number < number {
+            break;
+        }
+        if record.head.number == number {
+            walk.chain.push(Collected::of(next, &record.head));
+            break;
+        }
+        if record.head.device_prev >= next && record.head.device_prev != Location::SNAPSHOT {
+            return Err(ReadError::Damaged(next));
+        }
+        next = record.head.device_prev;
+    }
+    Ok(PageEnd { complete: true, next, ..PageEnd::default() })
+}
+
+fn at(walk: &mut Walk, fetch: &mut impl Fetch, location: Location) -> Result<PageEnd, ReadError> {
+    if !is_record(location) {
+        return Ok(PageEnd { complete: true, next: location, ..PageEnd::default() });
+    }
+    walk.steps += 1;
+    let record = fetch.fetch(location).map_err(|error| error.at(location))?;
+    walk.chain.push(Collected::of(location, &record.head));
+    Ok(PageEnd { complete: true, next: record.placement.prev, ..PageEnd::default() })
+}
+
+fn is_record(location: Location) -> bool {
+    !location.is_none() && location != Location::SNAPSHOT
+}
+
+impl Walk {
+    pub(crate) fn collect(&mut self, location: Location, head: &RecordHead) {
+        self.chain.push(Collected::of(location, head));
+    }
+
+    pub(crate) const fn note_damaged(&mut self) {
+        self.damaged += 1;
+    }
+
+    pub(crate) fn newest_first_bytes(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
+        self.chain.iter().map(|one| one.packed as usize)
+    }
+
+    /// Keeps the oldest `count` records.
+    pub(crate) fn keep_oldest(&mut self, count: usize) {
+        self.chain.drain(..self.chain.len() - count);
+    }
+
+    /// Keeps the newest `count` records.
+    pub(crate) fn keep_newest(&mut self, count: usize) {
+        self.chain.truncate(count);
+    }
+
+    /// Reads the collected records again, whole, and packs them oldest first.
+    fn pack(
+        &mut self,
+        fetch: &mut impl Fetch,
+        mut end: PageEnd,
+        out: &mut Vec<u8>,
+    ) -> Result<PageEnd, ReadError> {
+        while let Some(one) = self.chain.pop() {
+            match fetch.fetch(one.location) {
+                Ok(record) => {
+                    pack(&record, out);
+                    end.records += 1;
+                    let sequence = one.sequence;
+                    end.first = if end.records == 1 { sequence } else { end.first.min(sequence) };
+                    end.last = end.last.max(sequence);
+                }
+                Err(FetchError::Elsewhere) => return Err(ReadError::Elsewhere(one.location)),
+                // It was there a moment ago: the medium changes under us, as retention may do.
+                Err(_) => self.damaged += 1,
+            }
+        }
+        end.damaged += self.damaged;
+        end.steps = self.steps;
+        Ok(end)
+    }
+}
+
+impl Collected {
+    fn of(location: Location, head: &RecordHead) -> Self {
+        let packed = packed_len(crate::record::stored_len(head.body_len as usize)) as u32;
+        Self { location, sequence: head.sequence, packed }
+    }
+}
+
+impl FetchError {
+    pub(crate) const fn at(self, location: Location) -> ReadError {
+        match self {
+            Self::Dropped => ReadError::Dropped(location),
+            Self::Damaged(_) => ReadError::Damaged(location),
+            Self::Elsewhere => ReadError::Elsewhere(location),
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(at) => write!(f, "the record at {at} is damaged"),
+            Self::Dropped(at) => write!(f, "the segment of {at} was dropped"),
+            Self::Elsewhere(at) => write!(f, "the record at {at} is not in memory"),
+        }
+    }
+}
+
+impl core::error::Error for ReadError {}

@@ -1,0 +1,210 @@
+//! Recovery: what a log holds after whatever happened to it (DESIGN 5, "Batch").
+//!
+//! A bad byte at or below any later `synced_through`, or before the end that the next segment's header records, or in a
+//! segment with a seal, is *damage*: reported, never given out, costing only its records. Otherwise everything from the
+//! first bad batch on is an unacknowledged tail and is *cut*; the next segment's header records the end, so that the tail
+//! never comes back.
+//!
+//! What is found valid was perhaps never synced: the caller syncs the segments before it serves or acknowledges anything.
+
+use crate::batch::Guard;
+use crate::limits::{DAMAGE_REPORTS_MAX, SEGMENT_BYTES_MAX};
+use crate::medium::Medium;
+use crate::record::RecordView;
+use crate::replay::Replay;
+use crate::segment::{LogIdentity, PreviousEnd};
+use crate::survey::{Usage, survey};
+use crate::window::Window;
+use core::fmt;
+use tidegate_ids::{BatchNumber, Position};
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Whose log, from the newest sound header; `None` if no segment was used.
+    pub identity: Option<LogIdentity>,
+    /// Where the log validly ends and its last batch: what [`crate::AppenderStart`] wants.
+    pub previous: PreviousEnd,
+    /// The unacknowledged tail, if there was one.
+    pub cut: Option<Cut>,
+    /// What is damaged, at most [`DAMAGE_REPORTS_MAX`] of it.
+    pub damage: Vec<Damage>,
+    /// How many times damage was found.
+    pub damage_count: u64,
+    /// Whether the log did not end with a seal.
+    pub unclean: bool,
+    /// Records given out.
+    pub records: u64,
+    /// The used segments, oldest first, with their ends: what scanning needs.
+    pub extents: Vec<SegmentExtent>,
+}
+
+impl Recovered {
+    /// Where the log validly ends.
+    #[must_use]
+    pub const fn end(&self) -> Position {
+        self.previous.end
+    }
+
+    /// The number of the next batch.
+    #[must_use]
+    pub const fn next_batch(&self) -> BatchNumber {
+        self.previous.batch.next()
+    }
+
+    /// The last valid batch.
+    #[must_use]
+    pub const fn last_synced(&self) -> BatchNumber {
+        self.previous.batch
+    }
+
+    pub(crate) fn note(&mut self, damage: Damage) {
+        self.damage_count += 1;
+        if self.damage.len() < DAMAGE_REPORTS_MAX {
+            self.damage.push(damage);
+        }
+    }
+}
+
+/// A used segment and where it validly ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentExtent {
+    /// The segment.
+    pub segment: u32,
+    /// The end of its last valid batch.
+    pub end: u32,
+    /// Its block size.
+    pub block_bytes: u32,
+    /// Where its footer starts, if it is sealed.
+    pub footer_offset: Option<u32>,
+    /// What its batch headers are mixed with.
+    pub guard: Guard,
+}
+
+/// An unacknowledged tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment.
+    pub segment: u32,
+    /// Where the first bad batch starts.
+    pub from: u32,
+    /// Behind the last byte that is not zero, up to the block.
+    pub to: u32,
+    /// The number that the first bad batch would have.
+    pub first_batch: BatchNumber,
+}
+
+/// Bytes that were durable once and are not what they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What it hit.
+    pub kind: DamageKind,
+    /// The segment.
+    pub segment: u32,
+    /// The first byte concerned.
+    pub from: u32,
+    /// Behind the last byte concerned.
+    pub to: u32,
+}
+
+/// What damage hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// A segment's header; its batches are still read.
+    SegmentHeader,
+    /// A batch whose checksum fails; its sound records were given out, each lost one is a `Record`.
+    Batch,
+    /// A record, lost.
+    Record,
+    /// Bytes that belong to batches of which neither header nor trailer is left; all their records are lost.
+    Batches {
+        /// The first batch lost.
+        first: BatchNumber,
+        /// The last batch lost.
+        last: BatchNumber,
+    },
+    /// A footer or a seal; no record is lost.
+    Footer,
+    /// A sector that the device refuses to read.
+    Unreadable,
+    /// A whole segment is gone.
+    Segment,
+}
+
+/// Why a log cannot be recovered at all. The operator's to mend; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoverError {
+    /// The list of segments does not rise at this one.
+    Order(u32),
+    /// A segment is written by another version of the format.
+    Version {
+        /// The segment.
+        segment: u32,
+        /// Its version.
+        version: u16,
+    },
+    /// A segment is rewritten in a way that this version cannot read.
+    Encoding {
+        /// The segment.
+        segment: u32,
+        /// Its encoding.
+        encoding: u16,
+    },
+    /// A segment is of another log.
+    MixedLogs(u32),
+}
+
+/// Reads the log whose segments are listed, oldest first, and gives every record of it to `on_record`, in order.
+/// `directory` is the id of the data directory, if it is known from elsewhere: then damaged headers do no harm.
+///
+/// # Errors
+/// What no amount of skipping could make sense of; damage is not an error.
+pub fn recover<M: Medium>(
+    medium: &mut M,
+    segments: &[u32],
+    directory: Option<[u8; 16]>,
+    on_record: impl FnMut(RecordView<'_>),
+) -> Result<Recovered, RecoverError> {
+    let lengths: Vec<(u32, Option<u32>)> = segments
+        .iter()
+        .map(|segment| {
+            let len = medium.segment_len(*segment).ok();
+            (*segment, len.map(|len| len.min(u64::from(SEGMENT_BYTES_MAX)) as u32))
+        })
+        .collect();
+    let guard = Guard::new(&directory.unwrap_or_default());
+    let mut window = Window::new(medium, guard);
+    let all = survey(&mut window, &lengths, directory)?;
+    let identity = all.iter().rev().find_map(|one| one.header).map(|header| header.identity);
+    let mut replay = Replay::new(window, on_record, Recovered { identity, ..Recovered::default() });
+    let used: Vec<_> = all.iter().filter(|one| one.usage == Usage::Used).copied().collect();
+    for (index, one) in used.iter().enumerate() {
+        replay.segment(one, &used[index + 1..]);
+    }
+    let last_used = used.last().map_or(0, |one| one.segment);
+    for one in &all {
+        match one.usage {
+            Usage::Torn if one.segment > last_used => replay.cut_whole(one),
+            Usage::Missing => replay.note_missing(one.segment),
+            _ => {}
+        }
+    }
+    Ok(replay.finish())
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Order(segment) => write!(f, "segment {segment} is listed out of order"),
+            Self::Version { segment, version } => {
+                write!(f, "segment {segment} has format version {version}, which this program does not know")
+            }
+            Self::Encoding { segment, encoding } => {
+                write!(f, "segment {segment} has encoding {encoding}, which this program does not know")
+            }
+            Self::MixedLogs(segment) => write!(f, "segment {segment} belongs to another log"),
+        }
+    }
+}
+
+impl core::error::Error for RecoverError {}

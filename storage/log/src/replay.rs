@@ -1,0 +1,272 @@
+//! Recovery of one segment after another: which batches hold, what is damage, where the tail is cut.
+
+use crate::batch::{BatchHeader, BatchKind};
+use crate::descriptor::{BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use crate::footer::seal_of;
+use crate::medium::Medium;
+use crate::record::{RecordView, parse};
+use crate::recover::{Cut, Damage, DamageKind, Recovered, SegmentExtent};
+use crate::salvage::salvage;
+use crate::segment::PreviousEnd;
+use crate::survey::{Ahead, Surveyed, look_ahead};
+use crate::window::Window;
+use tidegate_ids::{BatchNumber, Location, Position};
+
+/// Recovery under way.
+pub(crate) struct Replay<'m, M, F> {
+    window: Window<'m, M>,
+    on_record: F,
+    out: Recovered,
+    /// The number of the next batch; `None` before the first used segment.
+    expected: Option<BatchNumber>,
+}
+
+/// One segment while it is read.
+struct Walk<'a> {
+    one: &'a Surveyed,
+    later: &'a [Surveyed],
+    /// Where reading ends.
+    limit: u32,
+    at: u32,
+    expected: BatchNumber,
+    /// What is known to be synced, once it was asked for.
+    ahead: Option<Ahead>,
+    footer_offset: Option<u32>,
+}
+
+impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
+    pub(crate) const fn new(window: Window<'m, M>, on_record: F, out: Recovered) -> Self {
+        Self { window, on_record, out, expected: None }
+    }
+
+    /// Reads a used segment; `later` are the used segments after it.
+    pub(crate) fn segment(&mut self, one: &Surveyed, later: &[Surveyed]) {
+        self.window.open(one.segment);
+        let expected = self.first_expected(one);
+        let limit = one.bound.map_or(one.bytes, |bound| bound.end.offset.min(one.bytes));
+        let mut walk = Walk { one, later, limit, at: one.block, expected, ahead: None, footer_offset: None };
+        while walk.at + one.block <= walk.limit && walk.footer_offset.is_none() {
+            if !self.take_batch(&mut walk) && !self.skip_damage(&mut walk) {
+                break;
+            }
+        }
+        if let Some(bound) = one.bound {
+            self.settle(&mut walk, bound);
+        }
+        self.expected = Some(walk.expected);
+        self.note_unreadable(one.segment);
+        self.out.unclean = walk.footer_offset.is_none();
+        self.out.previous = PreviousEnd {
+            end: Position::new(one.segment, walk.at),
+            batch: BatchNumber(walk.expected.0.saturating_sub(1)),
+        };
+        self.out.extents.push(SegmentExtent {
+            segment: one.segment,
+            end: walk.at,
+            block_bytes: one.block,
+            footer_offset: walk.footer_offset,
+            guard: self.window.guard(),
+        });
+    }
+
+    /// The end.
+    pub(crate) fn finish(self) -> Recovered {
+        self.out
+    }
+
+    /// A segment behind the last used one whose first write was torn.
+    pub(crate) fn cut_whole(&mut self, one: &Surveyed) {
+        self.window.open(one.segment);
+        let ahead = look_ahead(&mut self.window, 0, one.bytes, one.block);
+        self.out.unclean = true;
+        self.out.cut.get_or_insert(Cut {
+            segment: one.segment,
+            from: 0,
+            to: ahead.dirty_end.unwrap_or(one.block),
+            first_batch: self.expected.unwrap_or(BatchNumber::FIRST),
+        });
+    }
+
+    /// A listed segment that is gone.
+    pub(crate) fn note_missing(&mut self, segment: u32) {
+        self.out.note(Damage { kind: DamageKind::Segment, segment, from: 0, to: 0 });
+    }
+
+    /// What the first batch of a segment must be: one more than its header says, or than the last one read.
+    fn first_expected(&mut self, one: &Surveyed) -> BatchNumber {
+        if let Some(header) = one.header {
+            return header.previous.batch.next();
+        }
+        let to = SEGMENT_HEADER_BYTES as u32;
+        self.out.note(Damage { kind: DamageKind::SegmentHeader, segment: one.segment, from: 0, to });
+        self.expected.unwrap_or_else(|| {
+            let ahead = look_ahead(&mut self.window, one.block, one.bytes, one.block);
+            ahead.first.unwrap_or(BatchNumber::FIRST)
+        })
+    }
+
+    /// Gives out the batch at hand if it holds and comes next.
+    fn take_batch(&mut self, walk: &mut Walk<'_>) -> bool {
+        let Some((header, bytes)) = self.window.batch(walk.at, walk.limit) else { return false };
+        let whole = header.length.is_multiple_of(walk.one.block);
+        if !whole || header.number != walk.expected {
+            return false;
+        }
+        match header.kind {
+            BatchKind::Records => {
+                let Some(count) = give_out(&header, bytes, &mut self.on_record) else { return false };
+                self.out.records += u64::from(count);
+            }
+            BatchKind::Footer => {}
+            BatchKind::Seal => {
+                let Some(seal) = seal_of(&header, bytes) else { return false };
+                let sound = seal.footer_offset <= walk.at && seal.footer_offset >= walk.one.block;
+                walk.footer_offset = Some(if sound { seal.footer_offset } else { walk.at });
+            }
+        }
+        walk.at += header.length;
+        walk.expected = header.number.next();
+        true
+    }
+
+    /// Steps over bad bytes that were synced once; `false` if they were not: then the log ends here.
+    fn skip_damage(&mut self, walk: &mut Walk<'_>) -> bool {
+        if self.proven(walk) < walk.expected {
+            self.cut(walk);
+            return false;
+        }
+        let next = self.next_sound(walk);
+        let end = next.map_or(walk.limit, |header| header.offset);
+        let last = next.map_or(walk.expected, |header| BatchNumber(header.number.0.saturating_sub(1)));
+        salvage(
+            &mut self.window,
+            &mut self.out,
+            &mut self.on_record,
+            walk.one,
+            walk.at..end,
+            walk.expected..=last.max(walk.expected),
+        );
+        walk.at = end;
+        walk.expected = next.map_or(walk.expected.next(), |header| header.number);
+        true
+    }
+
+    /// The next batch from here on whose header holds and whose number can be, other than the bad one at hand.
+    fn next_sound(&mut self, walk: &Walk<'_>) -> Option<BatchHeader> {
+        let block = walk.one.block;
+        let here = self
+            .window
+            .header(walk.at, walk.limit)
+            .filter(|header| header.number == walk.expected && header.length.is_multiple_of(block));
+        let mut at = walk.at + here.map_or(block, |header| header.length);
+        while at + block <= walk.limit {
+            let header = self.window.header(at, walk.limit);
+            if let Some(header) = header.filter(|header| header.number > walk.expected || here.is_none()) {
+                let can_be = header.number >= walk.expected && header.length.is_multiple_of(block);
+                if can_be {
+                    return Some(header);
+                }
+            }
+            at += block;
+        }
+        None
+    }
+
+    /// The last batch known to be synced: by the next segment's header, or by any header that is still to come.
+    fn proven(&mut self, walk: &mut Walk<'_>) -> BatchNumber {
+        if let Some(bound) = walk.one.bound {
+            return bound.batch;
+        }
+        if let Some(ahead) = walk.ahead {
+            return ahead.proven;
+        }
+        let mut ahead = look_ahead(&mut self.window, walk.at, walk.limit, walk.one.block);
+        for other in walk.later {
+            if let Some(header) = other.header {
+                ahead.proven = ahead.proven.max(header.previous.batch);
+                break;
+            }
+            self.window.open(other.segment);
+            let there = look_ahead(&mut self.window, other.block, other.bytes, other.block);
+            ahead.proven = ahead.proven.max(there.proven);
+            self.window.open(walk.one.segment);
+        }
+        walk.ahead = Some(ahead);
+        ahead.proven
+    }
+
+    fn cut(&mut self, walk: &Walk<'_>) {
+        let Some(to) = walk.ahead.and_then(|ahead| ahead.dirty_end).filter(|to| *to > walk.at) else {
+            return;
+        };
+        self.out.cut = Some(Cut { segment: walk.one.segment, from: walk.at, to, first_batch: walk.expected });
+    }
+
+    /// Brings a segment to the end that the next one's header records.
+    fn settle(&mut self, walk: &mut Walk<'_>, bound: PreviousEnd) {
+        if walk.expected <= bound.batch {
+            let kind = DamageKind::Batches { first: walk.expected, last: bound.batch };
+            self.out.note(Damage {
+                kind,
+                segment: walk.one.segment,
+                from: walk.at,
+                to: walk.limit.max(walk.at),
+            });
+        }
+        walk.expected = bound.batch.next();
+        walk.at = walk.limit;
+    }
+
+    fn note_unreadable(&mut self, segment: u32) {
+        let unreadable = core::mem::take(&mut self.window.unreadable);
+        for from in unreadable {
+            let to = from + crate::limits::BLOCK_BYTES_MIN;
+            self.out.note(Damage { kind: DamageKind::Unreadable, segment, from, to });
+        }
+    }
+}
+
+/// Gives out the records of a batch that holds; `None`, and nothing given, if they do not fill it exactly.
+pub(crate) fn give_out(
+    header: &BatchHeader,
+    bytes: &[u8],
+    on_record: &mut impl FnMut(RecordView<'_>),
+) -> Option<u32> {
+    let records = || BatchRecords::new(header, bytes);
+    let (count, end) = records()
+        .fold((0_u32, BATCH_HEADER_BYTES), |(count, end), record| (count + 1, end + record.stored_len()));
+    if count != header.count || end != header.used as usize {
+        return None;
+    }
+    records().for_each(on_record);
+    Some(count)
+}
+
+/// The records of a batch one after another, as far as their lengths lead.
+pub(crate) struct BatchRecords<'a> {
+    bytes: &'a [u8],
+    segment: u32,
+    offset: u32,
+}
+
+impl<'a> BatchRecords<'a> {
+    pub(crate) fn new(header: &BatchHeader, bytes: &'a [u8]) -> Self {
+        Self {
+            bytes: &bytes[BATCH_HEADER_BYTES..header.used as usize],
+            segment: header.segment,
+            offset: header.offset + BATCH_HEADER_BYTES as u32,
+        }
+    }
+}
+
+impl<'a> Iterator for BatchRecords<'a> {
+    type Item = RecordView<'a>;
+
+    fn next(&mut self) -> Option<RecordView<'a>> {
+        let record = parse(self.bytes, Location::new(self.segment, self.offset))?;
+        let stored = record.stored_len();
+        self.bytes = &self.bytes[stored..];
+        self.offset += stored as u32;
+        Some(record)
+    }
+}

@@ -1,0 +1,108 @@
+//! What can still be had from a damaged stretch: each record is judged by its own checksums.
+
+use crate::batch::{BatchHeader, BatchKind};
+use crate::checksum::crc32c;
+use crate::descriptor::{BATCH_HEADER_BYTES, TABLE_ENTRY_BYTES};
+use crate::medium::Medium;
+use crate::record::{RecordView, checked_len, parse_checked};
+use crate::recover::{Damage, DamageKind, Recovered};
+use crate::survey::Surveyed;
+use crate::window::Window;
+use core::ops::{Range, RangeInclusive};
+use tidegate_ids::{BatchNumber, Location};
+
+/// Gives out what is sound in `range` and reports what is not. The batches in it are found by the header at its front
+/// and by the trailers before its end; what lies between is lost.
+pub(crate) fn salvage<M: Medium>(
+    window: &mut Window<'_, M>,
+    out: &mut Recovered,
+    on_record: &mut impl FnMut(RecordView<'_>),
+    one: &Surveyed,
+    range: Range<u32>,
+    numbers: RangeInclusive<BatchNumber>,
+) {
+    let mut found = Vec::new();
+    let front = window.header(range.start, range.end);
+    let mut lost_from = range.start;
+    if let Some(header) = front {
+        found.push(header);
+        lost_from += header.length;
+    }
+    let mut lost_to = range.end;
+    while lost_to > lost_from
+        && let Some(header) = window.trailer(lost_to).filter(|header| header.offset >= lost_from)
+    {
+        found.push(header);
+        lost_to = header.offset;
+    }
+    found.retain(|header| numbers.contains(&header.number));
+    found.sort_unstable_by_key(|header| header.offset);
+    let before = found.iter().rposition(|header| header.offset < lost_from).map_or(0, |at| at + 1);
+    for header in &found[..before] {
+        salvage_batch(window, out, on_record, header);
+    }
+    if lost_from < lost_to {
+        let first = found[..before].last().map_or(*numbers.start(), |header| header.number.next());
+        let last = found.get(before).map_or(*numbers.end(), |header| BatchNumber(header.number.0 - 1));
+        let kind = DamageKind::Batches { first, last: last.max(first) };
+        out.note(Damage { kind, segment: one.segment, from: lost_from, to: lost_to });
+    }
+    for header in &found[before..] {
+        salvage_batch(window, out, on_record, header);
+    }
+}
+
+fn salvage_batch<M: Medium>(
+    window: &mut Window<'_, M>,
+    out: &mut Recovered,
+    on_record: &mut impl FnMut(RecordView<'_>),
+    header: &BatchHeader,
+) {
+    let bytes = window.slice(header.offset, header.length as usize);
+    let kind = if header.kind == BatchKind::Records { DamageKind::Batch } else { DamageKind::Footer };
+    out.note(Damage { kind, segment: header.segment, from: header.offset, to: header.end() as u32 });
+    if header.kind != BatchKind::Records {
+        return;
+    }
+    for stretch in stretches(header, bytes) {
+        let location = Location::new(header.segment, header.offset + stretch.start as u32);
+        match parse_checked(&bytes[stretch.clone()], location) {
+            Ok(record) if record.stored_len() == stretch.len() => {
+                out.records += 1;
+                on_record(record);
+            }
+            _ => out.note(Damage {
+                kind: DamageKind::Record,
+                segment: header.segment,
+                from: location.offset,
+                to: header.offset + stretch.end as u32,
+            }),
+        }
+    }
+}
+
+/// Where the records of a batch lie: by its table, or, if that is bad too, by their lengths as far as these lead; what
+/// then remains is one stretch.
+fn stretches(header: &BatchHeader, bytes: &[u8]) -> Vec<Range<usize>> {
+    let used = header.used as usize;
+    let table = &bytes[header.table_range()];
+    let mut starts = Vec::new();
+    if crc32c(table) == header.table_checksum {
+        let entries = table.as_chunks::<TABLE_ENTRY_BYTES>().0;
+        starts.extend(entries.iter().map(|entry| u32::from_le_bytes(*entry) as usize));
+    } else {
+        let mut at = BATCH_HEADER_BYTES;
+        while at < used {
+            starts.push(at);
+            let Some(len) = checked_len(&bytes[at..used]) else { break };
+            at += len;
+        }
+    }
+    let rises = starts.windows(2).all(|pair| pair[0] < pair[1]);
+    let in_bounds = starts.iter().all(|start| (BATCH_HEADER_BYTES..used).contains(start));
+    if !rises || !in_bounds {
+        starts = vec![BATCH_HEADER_BYTES];
+    }
+    let ends = starts.iter().skip(1).copied().chain([used]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
+}

@@ -1,0 +1,123 @@
+//! Scanning a recovered log in order: for feeding again what a crash took (DESIGN 6).
+
+use crate::batch::{BatchHeader, BatchKind, Guard};
+use crate::medium::{Medium, MediumError};
+use crate::packed::{pack, packed_len};
+use crate::recover::{Recovered, SegmentExtent};
+use crate::replay::give_out;
+use crate::salvage::salvage;
+use crate::survey::{Surveyed, Usage};
+use crate::window::Window;
+use tidegate_ids::{BatchNumber, Position};
+
+/// Appends records at `from` and after to `out`, whole batches of them until `bytes_max` is passed, and says where to
+/// go on: at the end of the last extent when there is nothing left. Damage is stepped over; recovery has reported it.
+///
+/// # Errors
+/// [`MediumError::Missing`] if a segment of `extents` is gone.
+pub fn scan_chunk<M: Medium>(
+    medium: &mut M,
+    extents: &[SegmentExtent],
+    from: Position,
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<Position, MediumError> {
+    let full = out.len() + bytes_max;
+    let mut at = from;
+    let first = extents.partition_point(|one| Position::new(one.segment, one.end) <= from);
+    for extent in &extents[first..] {
+        medium.segment_len(extent.segment)?;
+        let start = if at.segment == extent.segment { at.offset } else { 0 };
+        let mut window = Window::new(medium, Guard::default());
+        window.guard_with(extent.guard);
+        window.open(extent.segment);
+        let mut scan = Scan { window, extent, from, at: 0 };
+        scan.find(start);
+        while scan.at < extent.end {
+            if out.len() >= full {
+                return Ok(Position::new(extent.segment, scan.at));
+            }
+            scan.step(out);
+        }
+        at = Position::new(extent.segment, extent.end);
+    }
+    Ok(at)
+}
+
+struct Scan<'m, M> {
+    window: Window<'m, M>,
+    extent: &'m SegmentExtent,
+    from: Position,
+    at: u32,
+}
+
+impl<M: Medium> Scan<'_, M> {
+    /// Finds the batch that holds `offset`: itself a batch's start, or somewhere behind one.
+    fn find(&mut self, offset: u32) {
+        let block = self.extent.block_bytes;
+        if offset >= block
+            && offset.is_multiple_of(block)
+            && self.window.header(offset, self.extent.end).is_some()
+        {
+            self.at = offset;
+            return;
+        }
+        self.at = block;
+        while self.at < self.extent.end {
+            let end = self.batch_end();
+            if end > offset {
+                return;
+            }
+            self.at = end;
+        }
+    }
+
+    fn batch_end(&mut self) -> u32 {
+        let header = self.window.header(self.at, self.extent.end);
+        header.map_or(self.at + self.extent.block_bytes, |header: BatchHeader| header.offset + header.length)
+    }
+
+    /// Packs the records of the batch at hand and goes on behind it.
+    fn step(&mut self, out: &mut Vec<u8>) {
+        let (from, extent) = (self.from, self.extent);
+        let end = self.batch_end();
+        let mut take = |record: crate::RecordView<'_>| {
+            if record.location >= from {
+                out.reserve(packed_len(record.stored_len()));
+                pack(&record, out);
+            }
+        };
+        let whole = match self.window.batch(self.at, extent.end) {
+            Some((header, bytes)) if header.kind == BatchKind::Records => {
+                give_out(&header, bytes, &mut take).is_some()
+            }
+            Some(_) => true,
+            None => false,
+        };
+        if whole {
+            self.at = end;
+            return;
+        }
+        let to = self.next_sound(end);
+        let one = Surveyed {
+            segment: extent.segment,
+            header: None,
+            bytes: extent.end,
+            block: extent.block_bytes,
+            usage: Usage::Used,
+            bound: None,
+        };
+        let mut ignored = Recovered::default();
+        let numbers = BatchNumber(0)..=BatchNumber(u64::MAX);
+        salvage(&mut self.window, &mut ignored, &mut take, &one, self.at..to, numbers);
+        self.at = to;
+    }
+
+    /// Where the next batch with a sound header starts.
+    fn next_sound(&mut self, mut at: u32) -> u32 {
+        while at < self.extent.end && self.window.header(at, self.extent.end).is_none() {
+            at += self.extent.block_bytes;
+        }
+        at.min(self.extent.end)
+    }
+}

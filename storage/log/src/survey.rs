@@ -1,0 +1,173 @@
+//! The first look at a log: which of its segments were used, and what each says of the one before.
+
+use crate::batch::{BatchKind, Guard};
+use crate::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
+use crate::limits::{BLOCK_BYTES_MIN, HEADERLESS_SCAN_BYTES, SEGMENT_BYTES_MAX};
+use crate::medium::Medium;
+use crate::recover::RecoverError;
+use crate::segment::{PreviousEnd, SegmentHeader};
+use crate::window::Window;
+use tidegate_ids::BatchNumber;
+
+/// One listed segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surveyed {
+    pub(crate) segment: u32,
+    pub(crate) header: Option<SegmentHeader>,
+    /// Bytes to look at: the header's word, or what lies there.
+    pub(crate) bytes: u32,
+    pub(crate) block: u32,
+    pub(crate) usage: Usage,
+    /// Where the next used segment says that this one ended.
+    pub(crate) bound: Option<PreviousEnd>,
+}
+
+/// Whether a segment belongs to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// It holds batches, or did.
+    Used,
+    /// A spare, never written.
+    Spare,
+    /// Its first write was torn and never acknowledged.
+    Torn,
+    /// Listed but gone.
+    Missing,
+}
+
+/// What lies ahead in a segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ahead {
+    /// The highest batch that some header there knows to be synced.
+    pub(crate) proven: BatchNumber,
+    /// Where the last byte that is not zero may be.
+    pub(crate) dirty_end: Option<u32>,
+    /// The first sound header.
+    pub(crate) first: Option<BatchNumber>,
+}
+
+/// Looks at every header of a log.
+pub(crate) fn survey<M: Medium>(
+    window: &mut Window<'_, M>,
+    lengths: &[(u32, Option<u32>)],
+    directory: Option<[u8; 16]>,
+) -> Result<Vec<Surveyed>, RecoverError> {
+    let mut all = Vec::with_capacity(lengths.len());
+    for &(segment, len) in lengths {
+        if all.last().is_some_and(|last: &Surveyed| last.segment >= segment) {
+            return Err(RecoverError::Order(segment));
+        }
+        all.push(look(window, segment, len)?);
+    }
+    let identity = all.iter().find_map(|one| one.header).map(|header| header.identity);
+    if let Some(directory) = directory.or(identity.map(|identity| identity.directory)) {
+        window.guard_with(Guard::new(&directory));
+    }
+    if let Some(identity) = identity {
+        let foreign = |one: &&Surveyed| one.header.is_some_and(|header| header.identity.log != identity.log);
+        if let Some(other) = all.iter().find(foreign) {
+            return Err(RecoverError::MixedLogs(other.segment));
+        }
+    }
+    judge_headerless(window, &mut all);
+    bind(&mut all);
+    Ok(all)
+}
+
+fn look<M: Medium>(
+    window: &mut Window<'_, M>,
+    segment: u32,
+    len: Option<u32>,
+) -> Result<Surveyed, RecoverError> {
+    let missing = Surveyed {
+        segment,
+        header: None,
+        bytes: 0,
+        block: BLOCK_BYTES_MIN,
+        usage: Usage::Missing,
+        bound: None,
+    };
+    let Some(len) = len else { return Ok(missing) };
+    window.open(segment);
+    let header = window.slice(0, SEGMENT_HEADER_BYTES).first_chunk().and_then(SegmentHeader::decode);
+    let Some(header) = header.filter(|header| header.segment == segment) else {
+        return Ok(Surveyed { bytes: len, usage: Usage::Spare, ..missing });
+    };
+    if header.format_version != FORMAT_VERSION {
+        return Err(RecoverError::Version { segment, version: header.format_version });
+    }
+    if header.encoding != 0 {
+        return Err(RecoverError::Encoding { segment, encoding: header.encoding });
+    }
+    Ok(Surveyed {
+        segment,
+        header: Some(header),
+        bytes: header.segment_bytes,
+        block: header.block_bytes,
+        usage: Usage::Used,
+        bound: None,
+    })
+}
+
+/// A segment without a sound header was used if a sound header names it, or if a batch in it knows another one in it
+/// to be synced. Otherwise it is a spare, or its first write was torn.
+fn judge_headerless<M: Medium>(window: &mut Window<'_, M>, all: &mut [Surveyed]) {
+    let block = all.iter().find_map(|one| one.header).map_or(BLOCK_BYTES_MIN, |header| header.block_bytes);
+    let named: Vec<u32> =
+        all.iter().filter_map(|one| one.header).map(|header| header.previous.end.segment).collect();
+    for one in all.iter_mut().filter(|one| one.usage == Usage::Spare) {
+        one.block = block;
+        one.bytes -= one.bytes % block;
+        window.open(one.segment);
+        if named.contains(&one.segment) {
+            one.usage = Usage::Used;
+            continue;
+        }
+        let start = look_ahead(window, 0, one.bytes.min(HEADERLESS_SCAN_BYTES), block);
+        let Some(first) = start.first else {
+            one.usage = if start.dirty_end.is_some() { Usage::Torn } else { Usage::Spare };
+            continue;
+        };
+        let proven = look_ahead(window, 0, one.bytes, block).proven;
+        one.usage = if proven >= first { Usage::Used } else { Usage::Torn };
+    }
+}
+
+/// Gives each used segment the end that its successor's header records.
+fn bind(all: &mut [Surveyed]) {
+    let mut successor: Option<SegmentHeader> = None;
+    for one in all.iter_mut().rev().filter(|one| one.usage == Usage::Used) {
+        if let Some(next) = successor {
+            if next.previous.end.segment == one.segment {
+                one.bound = Some(next.previous);
+            } else if next.previous.end.segment < one.segment {
+                // The log went on without this one: it was cut whole.
+                one.usage = Usage::Torn;
+                continue;
+            }
+        }
+        successor = one.header;
+    }
+}
+
+/// Reads every block from `from` on and says what is there.
+pub(crate) fn look_ahead<M: Medium>(window: &mut Window<'_, M>, from: u32, limit: u32, block: u32) -> Ahead {
+    let mut ahead = Ahead::default();
+    let mut at = from;
+    while at + block <= limit.min(SEGMENT_BYTES_MAX) {
+        if let Some(header) = window.header(at, limit).filter(|header| header.length.is_multiple_of(block)) {
+            let known =
+                if header.kind == BatchKind::Seal { header.number.0 - 1 } else { header.synced_through.0 };
+            ahead.proven = ahead.proven.max(BatchNumber(known));
+            ahead.first = ahead.first.or(Some(header.number));
+            at += header.length;
+            ahead.dirty_end = Some(at);
+            continue;
+        }
+        if window.slice(at, block as usize).iter().any(|byte| *byte != 0) {
+            ahead.dirty_end = Some(at + block);
+        }
+        at += block;
+    }
+    ahead
+}
