@@ -214,6 +214,7 @@ impl Decoder {
 
     fn drop_lent(&mut self, held: &mut Vec<u8>) {
         match self.lent {
+            _ if self.phase == Phase::Closed => held.clear(),
             Lent::Nothing => {}
             Lent::Message => held.clear(),
             Lent::Control => held.truncate(held.len().saturating_sub(self.control_len())),
