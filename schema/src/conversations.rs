@@ -58,12 +58,15 @@ pub struct ConversationRow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConversationPage<'a> {
     /// In the order asked for.
-    pub rows: List<'a, ConversationRow>,
+    pub rows: ConversationRows<'a>,
     /// What to ask changes since, once the last page is read.
     pub user_version: UserVersion,
     /// Whether there is another page.
     pub more: bool,
 }
+
+/// The rows of a `ConversationPage`.
+pub type ConversationRows<'a> = List<'a, ConversationRow, ForwardsUOffset<wire::ConversationRow<'a>>>;
 
 impl<'a> Decode<'a> for ConversationList {
     type Table = wire::ConversationList<'a>;
@@ -104,9 +107,7 @@ impl Body for ConversationList {
     }
 }
 
-impl<'a> Item<'a> for ConversationRow {
-    type Wire = ForwardsUOffset<wire::ConversationRow<'a>>;
-
+impl<'a> Item<'a, ForwardsUOffset<wire::ConversationRow<'a>>> for ConversationRow {
     fn read(table: wire::ConversationRow<'a>) -> Self {
         Self {
             conversation: ConversationId(table.conversation().0),
@@ -157,7 +158,7 @@ impl<'a> Decode<'a> for ConversationPage<'a> {
 
     fn read(table: wire::ConversationPage<'a>) -> Result<Self, DecodeError> {
         count(table.rows().len(), CONVERSATION_ROWS_MAX as usize, "rows")?;
-        let rows: List<'a, ConversationRow> = List::from_wire(Some(table.rows()));
+        let rows: ConversationRows<'a> = List::from_wire(Some(table.rows()));
         rows.iter().try_for_each(|row| row.check())?;
         let user_version = UserVersion(integer(table.user_version(), "user_version")?);
         Ok(Self { rows, user_version, more: table.more() })

@@ -4,9 +4,8 @@
 use crate::header::FrameHeader;
 use crate::kind::FrameKind;
 use crate::limits::{HEADER_BYTES, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use crate::list::{Item, List};
-use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, UnionWIPOffset, Vector, WIPOffset};
-use tidegate_ids::UserId;
+use crate::list::{Item, List, Users};
+use flatbuffers::{FlatBufferBuilder, Follow, ForwardsUOffset, UnionWIPOffset, Vector, WIPOffset};
 
 /// What the encoder starts with: more than every frame but those that carry messages or pages.
 const START_BYTES: usize = 1024;
@@ -145,14 +144,14 @@ impl Writer {
     }
 
     /// Users, also when there are none.
-    pub(crate) fn users(&mut self, users: List<'_, UserId>) -> WIPOffset<Vector<'static, u64>> {
+    pub(crate) fn users(&mut self, users: Users<'_>) -> WIPOffset<Vector<'static, u64>> {
         self.fbb.create_vector_from_iter(users.iter().map(|user| user.0))
     }
 
     /// A vector of tables, each written by `build`.
-    pub(crate) fn tables<'a, T: Item<'a>, W>(
+    pub(crate) fn tables<'a, T: Item<'a, R>, R: Follow<'a> + 'a, W>(
         &mut self,
-        list: List<'a, T>,
+        list: List<'a, T, R>,
         build: impl Fn(&mut Self, &T) -> WIPOffset<W>,
     ) -> WIPOffset<Vector<'static, ForwardsUOffset<W>>> {
         self.offsets.clear();

@@ -5,7 +5,7 @@ use crate::error::DecodeError;
 use crate::frame::Decode;
 use crate::kind::FrameKind;
 use crate::limits::{MEMBER_ROWS_MAX, NAME_BYTES_MAX, USERS_MAX};
-use crate::list::{Item, List};
+use crate::list::{Item, List, Users};
 use crate::verify::{bytes, count, integer, integers};
 use crate::wire_enum::wire_enum;
 use flatbuffers::{ForwardsUOffset, WIPOffset};
@@ -32,7 +32,7 @@ pub struct GroupCreate<'a> {
     /// UTF-8 by convention.
     pub name: &'a [u8],
     /// Who is in it besides the creator.
-    pub users: List<'a, UserId>,
+    pub users: Users<'a>,
 }
 
 /// S: the reply to `GroupCreate`.
@@ -60,7 +60,7 @@ pub struct MembersChange<'a> {
     /// The member version that the client saw; 0: whatever it is.
     pub member_version: u64,
     /// Who; at least one.
-    pub users: List<'a, UserId>,
+    pub users: Users<'a>,
 }
 
 /// C: users join.
@@ -114,10 +114,13 @@ pub struct MembersPage<'a> {
     /// Of the members as they are now.
     pub member_version: u64,
     /// By user id.
-    pub members: List<'a, Member>,
+    pub members: Members<'a>,
     /// Whether there is another page.
     pub more: bool,
 }
+
+/// The rows of a `MembersPage`.
+pub type Members<'a> = List<'a, Member, ForwardsUOffset<wire::Member<'a>>>;
 
 impl<'a> Decode<'a> for GroupCreate<'a> {
     type Table = wire::GroupCreate<'a>;
@@ -265,9 +268,7 @@ impl Body for MembersGet {
     }
 }
 
-impl<'a> Item<'a> for Member {
-    type Wire = ForwardsUOffset<wire::Member<'a>>;
-
+impl<'a> Item<'a, ForwardsUOffset<wire::Member<'a>>> for Member {
     fn read(table: wire::Member<'a>) -> Self {
         Self {
             user: UserId(table.user()),
@@ -303,7 +304,7 @@ impl<'a> Decode<'a> for MembersPage<'a> {
 
     fn read(table: wire::MembersPage<'a>) -> Result<Self, DecodeError> {
         count(table.members().len(), MEMBER_ROWS_MAX as usize, "members")?;
-        let members: List<'a, Member> = List::from_wire(Some(table.members()));
+        let members: Members<'a> = List::from_wire(Some(table.members()));
         members.iter().try_for_each(|member| member.check())?;
         Ok(Self {
             conversation: ConversationId(table.conversation().0),

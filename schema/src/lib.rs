@@ -27,24 +27,24 @@ mod verify;
 mod wire_enum;
 
 pub use code::{CloseCode, ErrorCode};
-pub use conversations::{ConversationList, ConversationPage, ConversationRow, ListOrder};
+pub use conversations::{ConversationList, ConversationPage, ConversationRow, ConversationRows, ListOrder};
 pub use deliver::{Deliver, Stamp, Stored, StoredIter};
 pub use encoder::{Body, Encoder, TooLarge};
 pub use error::{DecodeError, FrameError};
 pub use frame::{ClientFrame, ServerFrame};
 pub use groups::{
-    GroupCreate, GroupCreated, Leave, Member, MembersAdd, MembersChange, MembersGet, MembersPage,
+    GroupCreate, GroupCreated, Leave, Member, Members, MembersAdd, MembersChange, MembersGet, MembersPage,
     MembersRemove, Role,
 };
 pub use header::{FLAG_NUMBERED, Frame, FrameHeader, FrameIter, frames};
 pub use kind::{FrameKind, UnknownKind};
-pub use list::{Item, Iter, List};
+pub use list::{Item, Iter, List, Users};
 pub use message::{
-    Attachment, Change, FLAG_SILENT, FLAG_URGENT, GroupChange, GroupChangeView, MessageFields, MessageKind,
-    MessageView, Origin,
+    Attachment, Attachments, Change, FLAG_SILENT, FLAG_URGENT, GroupChange, GroupChangeView, MessageFields,
+    MessageKind, MessageView, Origin,
 };
 pub use notice::{Error, GoAway, GoAwayReason, Throttle, ThrottleScope};
-pub use range::{Dirty, GetRange, Range, RangeSpan, Skip, SkipReason, SkipSpan};
-pub use receipts::{Mark, ReadSync, Receipt, Receipts};
-pub use sending::{Send, SendAck, SendBatch, Typing};
+pub use range::{Dirty, GetRange, Range, RangeSpan, Skip, SkipReason, SkipSpan, Skips};
+pub use receipts::{Mark, ReadSync, Receipt, ReceiptRows, Receipts};
+pub use sending::{Send, SendAck, SendBatch, SendItems, Typing};
 pub use session::{ClientState, DrainDone, Hello, Limits, Okay, Refresh, Resync, Welcome};

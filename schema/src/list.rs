@@ -4,26 +4,27 @@ use core::fmt;
 use flatbuffers::{Follow, Vector};
 use tidegate_ids::UserId;
 
-/// What can stand in a [`List`].
-pub trait Item<'a>: Copy {
-    /// How it stands in verified bytes.
-    #[doc(hidden)]
-    type Wire: Follow<'a> + 'a;
-
-    /// Reads one; the list was checked as a whole when its frame was decoded.
-    #[doc(hidden)]
-    fn read(wire: <Self::Wire as Follow<'a>>::Inner) -> Self;
+/// How an item is read from a verified vector of `W`; the list was checked as a whole when its frame was decoded.
+#[doc(hidden)]
+pub trait Item<'a, W: Follow<'a>>: Copy {
+    /// Reads one.
+    fn read(wire: W::Inner) -> Self;
 }
 
-/// A list that borrows: from a slice that is to be written, or from a verified body.
-pub struct List<'a, T: Item<'a>>(Source<'a, T>);
+/// A list that borrows: from a slice that is to be written, or from a verified body. `W` is how an item stands
+/// there; it is named so that a list of a longer lifetime passes for one of a shorter. The default is that of
+/// users; the others have aliases ([`crate::Members`], [`crate::SendItems`], …).
+pub struct List<'a, T, W = u64>(Source<'a, T, W>);
 
-enum Source<'a, T: Item<'a>> {
+enum Source<'a, T, W> {
     Items(&'a [T]),
-    Wire(Vector<'a, T::Wire>),
+    Wire(Vector<'a, W>),
 }
 
-impl<'a, T: Item<'a>> List<'a, T> {
+/// Users.
+pub type Users<'a> = List<'a, UserId>;
+
+impl<'a, T, W> List<'a, T, W> {
     /// A list to be written.
     #[must_use]
     pub const fn new(items: &'a [T]) -> Self {
@@ -31,10 +32,12 @@ impl<'a, T: Item<'a>> List<'a, T> {
     }
 
     /// A list in verified bytes; an absent one is empty.
-    pub(crate) fn from_wire(wire: Option<Vector<'a, T::Wire>>) -> Self {
+    pub(crate) fn from_wire(wire: Option<Vector<'a, W>>) -> Self {
         Self(wire.map_or(Source::Items(&[]), Source::Wire))
     }
+}
 
+impl<'a, T: Item<'a, W>, W: Follow<'a> + 'a> List<'a, T, W> {
     /// How many items there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -61,61 +64,61 @@ impl<'a, T: Item<'a>> List<'a, T> {
 
     /// The items in order.
     #[must_use]
-    pub const fn iter(&self) -> Iter<'a, T> {
+    pub const fn iter(&self) -> Iter<'a, T, W> {
         Iter { list: *self, front: 0, back: None }
     }
 }
 
-impl<'a, T: Item<'a>> Clone for List<'a, T> {
+impl<T, W> Clone for List<'_, T, W> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<'a, T: Item<'a>> Copy for List<'a, T> {}
+impl<T, W> Copy for List<'_, T, W> {}
 
-impl<'a, T: Item<'a>> Clone for Source<'a, T> {
+impl<T, W> Clone for Source<'_, T, W> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<'a, T: Item<'a>> Copy for Source<'a, T> {}
+impl<T, W> Copy for Source<'_, T, W> {}
 
-impl<'a, T: Item<'a>> Default for List<'a, T> {
+impl<T, W> Default for List<'_, T, W> {
     fn default() -> Self {
         Self::new(&[])
     }
 }
 
-impl<'a, T: Item<'a>> From<&'a [T]> for List<'a, T> {
+impl<'a, T, W> From<&'a [T]> for List<'a, T, W> {
     fn from(items: &'a [T]) -> Self {
         Self::new(items)
     }
 }
 
-impl<'a, T: Item<'a> + PartialEq> PartialEq for List<'a, T> {
+impl<'a, T: Item<'a, W> + PartialEq, W: Follow<'a> + 'a> PartialEq for List<'a, T, W> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl<'a, T: Item<'a> + Eq> Eq for List<'a, T> {}
+impl<'a, T: Item<'a, W> + Eq, W: Follow<'a> + 'a> Eq for List<'a, T, W> {}
 
-impl<'a, T: Item<'a> + fmt::Debug> fmt::Debug for List<'a, T> {
+impl<'a, T: Item<'a, W> + fmt::Debug, W: Follow<'a> + 'a> fmt::Debug for List<'a, T, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
 /// The items of a [`List`].
-pub struct Iter<'a, T: Item<'a>> {
-    list: List<'a, T>,
+pub struct Iter<'a, T, W> {
+    list: List<'a, T, W>,
     front: usize,
     back: Option<usize>,
 }
 
-impl<'a, T: Item<'a>> Iterator for Iter<'a, T> {
+impl<'a, T: Item<'a, W>, W: Follow<'a> + 'a> Iterator for Iter<'a, T, W> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
@@ -130,7 +133,7 @@ impl<'a, T: Item<'a>> Iterator for Iter<'a, T> {
     }
 }
 
-impl<'a, T: Item<'a>> DoubleEndedIterator for Iter<'a, T> {
+impl<'a, T: Item<'a, W>, W: Follow<'a> + 'a> DoubleEndedIterator for Iter<'a, T, W> {
     fn next_back(&mut self) -> Option<T> {
         let last = self.back.unwrap_or_else(|| self.list.len()).checked_sub(1)?;
         if last < self.front {
@@ -141,20 +144,18 @@ impl<'a, T: Item<'a>> DoubleEndedIterator for Iter<'a, T> {
     }
 }
 
-impl<'a, T: Item<'a>> ExactSizeIterator for Iter<'a, T> {}
+impl<'a, T: Item<'a, W>, W: Follow<'a> + 'a> ExactSizeIterator for Iter<'a, T, W> {}
 
-impl<'a, T: Item<'a>> IntoIterator for List<'a, T> {
+impl<'a, T: Item<'a, W>, W: Follow<'a> + 'a> IntoIterator for List<'a, T, W> {
     type Item = T;
-    type IntoIter = Iter<'a, T>;
+    type IntoIter = Iter<'a, T, W>;
 
-    fn into_iter(self) -> Iter<'a, T> {
+    fn into_iter(self) -> Iter<'a, T, W> {
         self.iter()
     }
 }
 
-impl<'a> Item<'a> for UserId {
-    type Wire = u64;
-
+impl Item<'_, u64> for UserId {
     fn read(wire: u64) -> Self {
         Self(wire)
     }

@@ -7,7 +7,7 @@ use crate::limits::{
     ATTACHMENTS_MAX, MENTIONS_MAX, MESSAGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX,
     USERS_MAX,
 };
-use crate::list::{Item, List};
+use crate::list::{Item, List, Users};
 use crate::verify::{bytes, count, integer, integers, root};
 use crate::wire_enum::wire_enum;
 use flatbuffers::{ForwardsUOffset, WIPOffset};
@@ -92,9 +92,9 @@ pub struct MessageFields<'a> {
     /// What it says; at most [`MESSAGE_BODY_BYTES_MAX`] bytes.
     pub body: &'a [u8],
     /// At most [`ATTACHMENTS_MAX`].
-    pub attachments: List<'a, Attachment<'a>>,
+    pub attachments: Attachments<'a>,
     /// At most [`MENTIONS_MAX`] users.
-    pub mentions: List<'a, UserId>,
+    pub mentions: Users<'a>,
     /// Which record it answers; 0: none.
     pub reply_to: Sequence,
     /// Which record its thread starts with; 0: none.
@@ -118,13 +118,16 @@ pub struct GroupChange<'a> {
     /// Who did it.
     pub actor: UserId,
     /// To whom.
-    pub users: List<'a, UserId>,
+    pub users: Users<'a>,
     /// The group's name, if it is about that.
     pub name: &'a [u8],
 }
 
 /// A verified change of a group.
 pub type GroupChangeView<'a> = GroupChange<'a>;
+
+/// The media of a message.
+pub type Attachments<'a> = List<'a, Attachment<'a>, ForwardsUOffset<wire::Attachment<'a>>>;
 
 impl MessageKind {
     const fn from_wire(wire: wire::MessageKind) -> Self {
@@ -166,9 +169,7 @@ impl From<u16> for MessageKind {
     }
 }
 
-impl<'a> Item<'a> for Attachment<'a> {
-    type Wire = ForwardsUOffset<wire::Attachment<'a>>;
-
+impl<'a> Item<'a, ForwardsUOffset<wire::Attachment<'a>>> for Attachment<'a> {
     fn read(table: wire::Attachment<'a>) -> Self {
         Self {
             media: table.media().bytes(),
@@ -210,7 +211,7 @@ impl<'a> MessageFields<'a> {
         count(message.len(), MESSAGE_BYTES_MAX, "message")?;
         let table = root::<wire::Message<'a>>(message)?;
         integers(table.mentions(), MENTIONS_MAX, "mentions")?;
-        let attachments: List<'a, Attachment<'a>> = List::from_wire(table.attachments());
+        let attachments: Attachments<'a> = List::from_wire(table.attachments());
         count(attachments.len(), ATTACHMENTS_MAX, "attachments")?;
         attachments.iter().try_for_each(|attachment| attachment.check())?;
         let forwarded_from = match table.forwarded_from() {

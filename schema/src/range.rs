@@ -99,10 +99,13 @@ pub struct Range<'a> {
     /// Whether everything asked for is here; if not, the client asks again after the last one.
     pub complete: bool,
     /// Holes in what was asked for.
-    pub skips: List<'a, SkipSpan>,
+    pub skips: Skips<'a>,
     /// Stored forms one after the other, oldest first; see [`Range::iter`].
     pub records: &'a [u8],
 }
+
+/// The holes of a `Range`.
+pub type Skips<'a> = List<'a, SkipSpan, wire::SkipSpan>;
 
 impl<'a> Range<'a> {
     /// The records, oldest first; an error ends the iteration.
@@ -207,9 +210,7 @@ impl Body for GetRange {
     }
 }
 
-impl<'a> Item<'a> for SkipSpan {
-    type Wire = wire::SkipSpan;
-
+impl<'a> Item<'a, wire::SkipSpan> for SkipSpan {
     fn read(wire: &'a wire::SkipSpan) -> Self {
         Self {
             from: Sequence(wire.from()),

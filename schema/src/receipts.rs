@@ -40,7 +40,7 @@ pub struct Receipts<'a> {
     /// Where.
     pub conversation: ConversationId,
     /// Who is how far.
-    pub rows: List<'a, Receipt>,
+    pub rows: ReceiptRows<'a>,
 }
 
 /// S: how far the user has read on another device.
@@ -53,6 +53,9 @@ pub struct ReadSync {
     /// When this was logged.
     pub time: WallMs,
 }
+
+/// The rows of `Receipts`.
+pub type ReceiptRows<'a> = List<'a, Receipt, wire::Receipt>;
 
 impl<'a> Decode<'a> for Mark {
     type Table = wire::Mark<'a>;
@@ -79,9 +82,7 @@ impl Body for Mark {
     }
 }
 
-impl<'a> Item<'a> for Receipt {
-    type Wire = wire::Receipt;
-
+impl<'a> Item<'a, wire::Receipt> for Receipt {
     fn read(wire: &'a wire::Receipt) -> Self {
         Self {
             user: UserId(wire.user()),
@@ -108,7 +109,7 @@ impl<'a> Decode<'a> for Receipts<'a> {
 
     fn read(table: wire::Receipts<'a>) -> Result<Self, DecodeError> {
         count(table.rows().len(), RECEIPT_ROWS_MAX, "rows")?;
-        let rows: List<'a, Receipt> = List::from_wire(Some(table.rows()));
+        let rows: ReceiptRows<'a> = List::from_wire(Some(table.rows()));
         rows.iter().try_for_each(|row| row.check())?;
         Ok(Self { conversation: ConversationId(table.conversation().0), rows })
     }

@@ -28,7 +28,7 @@ pub struct Send<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendBatch<'a> {
     /// What to send.
-    pub items: List<'a, Send<'a>>,
+    pub items: SendItems<'a>,
 }
 
 /// S: a command that is synced.
@@ -57,19 +57,20 @@ pub struct Typing {
     pub active: bool,
 }
 
+/// What a `SendBatch` sends.
+pub type SendItems<'a> = List<'a, Send<'a>, ForwardsUOffset<wire::Send<'a>>>;
+
 impl<'a> Decode<'a> for Send<'a> {
     type Table = wire::Send<'a>;
 
     fn read(table: wire::Send<'a>) -> Result<Self, DecodeError> {
         integer(table.number(), "number")?;
         bytes(Some(table.message()), MESSAGE_BYTES_MAX, "message")?;
-        Ok(<Self as Item<'a>>::read(table))
+        Ok(<Self as Item<'a, _>>::read(table))
     }
 }
 
-impl<'a> Item<'a> for Send<'a> {
-    type Wire = ForwardsUOffset<wire::Send<'a>>;
-
+impl<'a> Item<'a, ForwardsUOffset<wire::Send<'a>>> for Send<'a> {
     fn read(table: wire::Send<'a>) -> Self {
         Self {
             conversation: ConversationId(table.conversation().0),
