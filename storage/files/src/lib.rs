@@ -1,1 +1,44 @@
-//! Segments as files.
+//! The data directory: what of the log is files (DESIGN 5, DECISIONS "Log").
+//!
+//! - [`DataDir`] owns a directory: its `LOCK`, its `MANIFEST` (docs/formats/manifest.md) and the list of segments.
+//! - [`SegmentFactory`] keeps zeroed segments ready, on a thread of its own; a shard takes them from [`Spares`].
+//! - [`SegmentReader`] reads segments by `pread` (docs/decisions/0004-sealed-segments-by-pread.md), [`ReadPool`]
+//!   does so on a thread, and [`recover_all`] walks every log at a start.
+//! - [`DirView`] looks at a directory without owning it, for tools.
+//! - [`secret`] is the file that tokens are signed with, where none is configured.
+//!
+//! Invariants. One process owns a directory. A segment's number is never given twice for two segments that were
+//! written. The manifest names a segment before a byte is appended to it, and no longer names it before it is
+//! removed: so a segment that is named and not there is a loss, and start refuses. Live appends do not pass through
+//! this crate: the reactor writes to [`SegmentFile::raw_fd`]. There is no map and no `unsafe` here.
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod directory;
+mod error;
+mod factory;
+mod layout;
+pub mod limits;
+mod lock;
+mod manifest;
+mod pool;
+mod prepare;
+mod reader;
+mod recovery;
+mod replace;
+mod secret;
+mod segment;
+mod survey;
+mod view;
+
+pub use directory::{DataDir, OpenOptions, Opened};
+pub use error::{FileError, OpenError};
+pub use factory::{FactoryOptions, SegmentFactory, SpareEvent, Spares, Wake};
+pub use manifest::{Epoch, FORMAT_VERSION, HASH_VERSION, ManifestError};
+pub use pool::{ReadPool, ReadReply, ReadRequest};
+pub use prepare::PrepareError;
+pub use reader::SegmentReader;
+pub use recovery::{Progress, RecoverError, RecoveredLog, recover_all, recover_log};
+pub use secret::{Secret, SecretError, secret};
+pub use segment::{SegmentFile, WriteMode};
+pub use view::{DirView, LogSegments, Problem, SegmentProblem};

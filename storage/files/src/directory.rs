@@ -1,0 +1,328 @@
+//! Owning a data directory: lock it, read or make its manifest, hold its files against it, begin an epoch if the number
+//! of shards changed.
+
+use crate::catalog::Catalog;
+use crate::error::{FileError, OpenError};
+use crate::layout;
+use crate::limits::{EPOCHS_MAX, SEGMENT_NUMBER_MAX, SHARDS_MAX};
+use crate::lock::Lock;
+use crate::manifest::{self, Epoch, HASH_VERSION, Manifest};
+use crate::reader::SegmentReader;
+use crate::secret::fill_random;
+use crate::segment::WriteMode;
+use crate::survey::{Prepared, Survey};
+use crate::view::{LogSegments, log_segments};
+use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, ShardIndex};
+use tidegate_storage_log::LogIdentity;
+use tidegate_storage_log::limits::{
+    BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
+
+/// How to open a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// How many logs are written to at a time; another number than last time begins an epoch.
+    pub shards: u16,
+    /// Size of new segments, a multiple of 4096.
+    pub segment_bytes: u32,
+    /// How new segments take writes.
+    pub write_mode: WriteMode,
+}
+
+impl OpenOptions {
+    /// Segments of 64 MiB, buffered.
+    #[must_use]
+    pub const fn new(shards: u16) -> Self {
+        Self { shards, segment_bytes: SEGMENT_BYTES_DEFAULT, write_mode: WriteMode::Buffered }
+    }
+}
+
+/// What opening did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// There was no data.
+    Created,
+    /// The same number of shards as before: its epoch goes on.
+    Continued,
+    /// Another number of shards: an epoch was begun.
+    NewEpoch {
+        /// The number of shards before.
+        previous_shards: u16,
+    },
+}
+
+/// An owned data directory. Its `LOCK` is held until this, and every factory started from it, are gone.
+#[derive(Debug)]
+pub struct DataDir {
+    owned: Arc<Owned>,
+    opened: Opened,
+    epochs: Vec<Epoch>,
+    logs: Vec<LogSegments>,
+    identity: LogIdentity,
+    block_bytes: u32,
+    options: OpenOptions,
+}
+
+/// What a factory shares with the directory.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    manifest: Mutex<Manifest>,
+    catalog: Arc<Catalog>,
+    /// Prepared segments that the last run left, for the first factory.
+    leftovers: Mutex<Vec<Prepared>>,
+    _lock: Lock,
+}
+
+impl DataDir {
+    /// Opens `path`, making it if there is nothing.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing was changed then.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, OpenError> {
+        check_options(options)?;
+        layout::make_dirs(path)?;
+        let lock = Lock::take(path)?;
+        let block_bytes = block_bytes(path, options.write_mode)?;
+        if !options.segment_bytes.is_multiple_of(block_bytes) {
+            return Err(OpenError::Options(format!("segment_bytes must be a multiple of {block_bytes}")));
+        }
+        let (before, mut opened) = load_or_make(path, options.shards)?;
+        let mut survey = Survey::take(path, &before)?;
+        if let Some(problem) = survey.problems.pop() {
+            return Err(problem.into());
+        }
+        let mut manifest = before.clone();
+        let previous_shards = manifest.current().shards;
+        if previous_shards != options.shards {
+            if !manifest.begin_epoch(options.shards) {
+                let enough = format!("{EPOCHS_MAX} epochs are enough: start with {previous_shards} shards");
+                return Err(OpenError::Options(enough));
+            }
+            opened = Opened::NewEpoch { previous_shards };
+        }
+        let (leftovers, useless) = reconcile(&mut manifest, &mut survey, options.segment_bytes);
+        if manifest != before {
+            manifest::store(path, &manifest)?;
+        }
+        useless.iter().try_for_each(|spare| remove(&layout::segment(path, spare.log, spare.number)))?;
+        survey.temporary.iter().try_for_each(|path| remove(path))?;
+        let epoch = manifest.current().number;
+        for shard in 0..options.shards {
+            layout::make_dirs(&layout::log_dir(path, LogId { epoch, shard: ShardIndex(shard) }))?;
+        }
+        let identity = LogIdentity {
+            log: LogId { epoch, shard: ShardIndex(0) },
+            directory: manifest.directory,
+            incarnation: manifest.incarnation,
+            hash_version: HASH_VERSION as u16,
+        };
+        let epochs = manifest.epochs.clone();
+        let catalog = Arc::new(Catalog::new(path.to_path_buf(), manifest.segments.clone()));
+        let leftovers = Mutex::new(leftovers);
+        let owned = Arc::new(Owned { manifest: Mutex::new(manifest), catalog, leftovers, _lock: lock });
+        let logs = log_segments(survey.written);
+        Ok(Self { owned, opened, epochs, logs, identity, block_bytes, options: *options })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.owned.catalog.root()
+    }
+
+    /// What opening did.
+    #[must_use]
+    pub const fn opened(&self) -> Opened {
+        self.opened
+    }
+
+    /// Told to clients; another one after a restore or a repair.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.identity.incarnation
+    }
+
+    /// The epoch that is written to.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.identity.log.epoch
+    }
+
+    /// How many logs the epoch has.
+    #[must_use]
+    pub const fn shards(&self) -> u16 {
+        self.options.shards
+    }
+
+    /// All epochs, rising; the last is the one written to.
+    #[must_use]
+    pub fn epochs(&self) -> &[Epoch] {
+        &self.epochs
+    }
+
+    /// Every log of every epoch, in order, with the segments that held something when this was opened.
+    #[must_use]
+    pub fn logs(&self) -> &[LogSegments] {
+        &self.logs
+    }
+
+    /// Whose log a shard writes: for the appender.
+    #[must_use]
+    pub fn identity(&self, shard: ShardIndex) -> LogIdentity {
+        assert!(shard.0 < self.options.shards, "shard {shard} of {}", self.options.shards);
+        LogIdentity { log: LogId { epoch: self.epoch(), shard }, ..self.identity }
+    }
+
+    /// The block that batches start on: 512 bytes, or what the device asks of direct writes.
+    #[must_use]
+    pub const fn block_bytes(&self) -> u32 {
+        self.block_bytes
+    }
+
+    /// How it was opened.
+    #[must_use]
+    pub const fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    /// A reader of all segments, those made later included.
+    #[must_use]
+    pub fn reader(&self) -> SegmentReader {
+        SegmentReader::new(Arc::clone(&self.owned.catalog))
+    }
+
+    pub(crate) const fn owned(&self) -> &Arc<Owned> {
+        &self.owned
+    }
+}
+
+impl Owned {
+    pub(crate) fn root(&self) -> &Path {
+        self.catalog.root()
+    }
+
+    fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prepared segments that the last run left. Given once.
+    pub(crate) fn take_leftovers(&self) -> Vec<Prepared> {
+        std::mem::take(&mut self.leftovers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A number that no segment has, `None` when there are no more.
+    pub(crate) fn new_number(&self) -> Option<u32> {
+        let mut manifest = self.manifest();
+        let number = manifest.next_segment;
+        (number < SEGMENT_NUMBER_MAX).then(|| {
+            manifest.next_segment = number + 1;
+            number
+        })
+    }
+
+    /// Makes the manifest name a segment, durably. After an error it may be named or not; trying again is right.
+    pub(crate) fn register(&self, number: u32, log: LogId) -> Result<(), FileError> {
+        let mut manifest = self.manifest();
+        if manifest.segments.insert(number, log).is_none()
+            && let Err(error) = manifest::store(self.root(), &manifest)
+        {
+            manifest.segments.remove(&number);
+            return Err(error);
+        }
+        self.catalog.insert(number, log);
+        Ok(())
+    }
+}
+
+fn check_options(options: &OpenOptions) -> Result<(), OpenError> {
+    if options.shards == 0 || options.shards > SHARDS_MAX {
+        return Err(OpenError::Options(format!("shards must be 1 to {SHARDS_MAX}")));
+    }
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&options.segment_bytes) {
+        return Err(OpenError::Options(format!(
+            "segment_bytes must be {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+fn load_or_make(path: &Path, shards: u16) -> Result<(Manifest, Opened), OpenError> {
+    if let Some(manifest) = manifest::load(path)? {
+        return Ok((manifest, Opened::Continued));
+    }
+    if path.join(layout::LOGS).exists() {
+        return Err(OpenError::NoManifest { directory: path.to_path_buf() });
+    }
+    let mut random = [0; 24];
+    fill_random(&mut random).map_err(FileError::on("get random bytes for", path))?;
+    let (directory, incarnation) = random.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+    let incarnation = incarnation.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+    let incarnation = Incarnation((incarnation & INTEGER_MAX).max(1));
+    let manifest = Manifest::first(*directory, incarnation, shards);
+    manifest::store(path, &manifest)?;
+    Ok((manifest, Opened::Created))
+}
+
+/// Brings the manifest and the files together: what was written is named, and of the prepared segments those that this
+/// start can use. Gives those, and those to remove once the manifest no longer names them.
+fn reconcile(
+    manifest: &mut Manifest,
+    survey: &mut Survey,
+    segment_bytes: u32,
+) -> (Vec<Prepared>, Vec<Prepared>) {
+    let after = survey.highest.saturating_add(1).min(SEGMENT_NUMBER_MAX);
+    manifest.next_segment = manifest.next_segment.max(after);
+    manifest.logs().for_each(|log| _ = survey.written.entry(log).or_default());
+    for (&log, numbers) in &survey.written {
+        manifest.segments.extend(numbers.iter().map(|&number| (number, log)));
+    }
+    let epoch = manifest.current().number;
+    let usable = |spare: &Prepared| spare.log.epoch == epoch && spare.bytes == u64::from(segment_bytes);
+    let (leftovers, useless): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut survey.prepared).into_iter().partition(usable);
+    leftovers.iter().for_each(|spare| _ = manifest.segments.insert(spare.number, spare.log));
+    useless.iter().for_each(|spare| _ = manifest.segments.remove(&spare.number));
+    (leftovers, useless)
+}
+
+/// Asks the file system about direct writes, by the `LOCK` file: it is there, regular and ours.
+fn block_bytes(directory: &Path, mode: WriteMode) -> Result<u32, OpenError> {
+    let path = directory.join(layout::LOCK);
+    let asked = statx(CWD, &path, AtFlags::empty(), StatxFlags::DIOALIGN);
+    // Before Linux 6.1 the answer is missing: 4096 is right for every common device.
+    let unknown = if mode == WriteMode::Direct { BLOCK_BYTES_MAX } else { BLOCK_BYTES_MIN };
+    let block = match asked {
+        Ok(answer) if answer.stx_dio_offset_align > 0 => answer.stx_dio_offset_align,
+        _ => unknown,
+    };
+    if mode == WriteMode::Buffered {
+        return Ok(if block.is_power_of_two() {
+            block.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX)
+        } else {
+            BLOCK_BYTES_MIN
+        });
+    }
+    let direct = File::options().read(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&path);
+    match direct {
+        Ok(_) if block.is_power_of_two() && block <= BLOCK_BYTES_MAX => Ok(block.max(BLOCK_BYTES_MIN)),
+        Ok(_) => Err(OpenError::DirectRefused { directory: directory.to_path_buf() }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(OpenError::DirectRefused { directory: directory.to_path_buf() })
+        }
+        Err(error) => Err(FileError::new("open for direct writes", &path, error).into()),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(FileError::new("remove", path, error)),
+    }
+}

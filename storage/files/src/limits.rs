@@ -1,0 +1,47 @@
+//! The bounds of this room, each with its reason and with what recovers what it refuses.
+
+/// Shards of an epoch: never more than virtual shards, or some would own nothing.
+pub const SHARDS_MAX: u16 = tidegate_ids::VIRTUAL_SHARDS;
+
+/// Epochs of a directory: one per change of the number of shards. A refusal is recovered by starting with the
+/// number of shards that the last epoch has.
+pub const EPOCHS_MAX: usize = 4096;
+
+/// Segment numbers end below `u32::MAX`, which `Location::SNAPSHOT` uses: 4 billion segments of 64 MiB are 256 PiB.
+pub const SEGMENT_NUMBER_MAX: u32 = u32::MAX - 1;
+
+/// A manifest is read whole; 64 MiB lists more than six million segments (at most 11 bytes each).
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+
+/// Spares kept per shard: one to roll into while the next is zeroed.
+pub const SPARES_DEFAULT: usize = 2;
+
+/// The most spares per shard: each is a zeroed segment that takes its room on the disk.
+pub const SPARES_MAX: usize = 64;
+
+/// Notices (no space, failure, passed over) that a shard may leave unread in its channel. A notice that finds no room
+/// is offered again at the next attempt.
+pub const SPARE_NOTICES: usize = 4;
+
+/// Zeros are written and checked in pieces of 1 MiB, so that a stop waits for one piece only.
+pub const ZERO_CHUNK_BYTES: usize = 1 << 20;
+
+/// Room on the disk that zeroing leaves for the manifest, seals and everything else.
+pub const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// How long the factory waits after a failure before it tries again, in milliseconds.
+pub const RETRY_MS: u64 = 1000;
+
+/// Files that one reader keeps open. A process may have 20,000 descriptors (FINDINGS, Traps 1), most of them sockets.
+pub const OPEN_FILES_MAX: usize = 64;
+
+/// The most requests a pool may owe answers for. A full pool gives the request back; its caller holds or refuses it.
+pub const READS_IN_FLIGHT_MAX: usize = 65_536;
+
+/// Bytes of a token secret: as many as the output of the HMAC-SHA-256 it is for (RFC 7518, section 3.2).
+pub const SECRET_BYTES: usize = 32;
+
+/// How often a view reads the manifest again when a running gateway removes spares under it.
+pub const VIEW_ATTEMPTS_MAX: usize = 4;
+
+const _: () = assert!(SPARES_DEFAULT >= 1 && SPARES_DEFAULT <= SPARES_MAX);

@@ -1,0 +1,285 @@
+//! `MANIFEST`: what a data directory holds, as text with a checksum (docs/formats/manifest.md). Pure: bytes in, bytes
+//! out; [`crate::replace`] makes it durable.
+
+use crate::error::FileError;
+use crate::limits::{EPOCHS_MAX, MANIFEST_BYTES_MAX, SEGMENT_NUMBER_MAX, SHARDS_MAX};
+use crate::replace::replace;
+use crate::{error::OpenError, layout};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{self, Read};
+use std::path::Path;
+use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, ShardIndex};
+use tidegate_storage_log::crc32c;
+
+/// The format of the manifest that this version writes, and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How ids hash to virtual shards: 1 is xxh3-64 with seed 0, modulo 1024 (DECISIONS, Identity and routing).
+pub const HASH_VERSION: u32 = 1;
+
+const MAGIC: &str = "tidegate-manifest";
+const CHECKSUM: &str = "crc32c";
+const HEAD_LINES: usize = 5;
+
+/// Starts with one number of shards in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// 1 and up.
+    pub number: u32,
+    /// How many logs it has.
+    pub shards: u16,
+}
+
+/// The content of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Random, made once; every segment's header repeats it.
+    pub directory: [u8; 16],
+    pub incarnation: Incarnation,
+    /// Above every segment number that was ever given to a segment named here.
+    pub next_segment: u32,
+    /// Rising, without a gap.
+    pub epochs: Vec<Epoch>,
+    /// Every segment, spares included, and the log it belongs to.
+    pub segments: BTreeMap<u32, LogId>,
+}
+
+/// Why bytes are not a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Written by a newer version. Recovered by that version.
+    #[error("format version {found} is newer than {supported}, the newest that this tidegate reads")]
+    Newer {
+        /// What the file says.
+        found: u32,
+        /// [`FORMAT_VERSION`].
+        supported: u32,
+    },
+    /// Routed by another function. Recovered by the version that wrote it.
+    #[error("hash version {found} is not {supported}, the one that this tidegate routes by")]
+    Hash {
+        /// What the file says.
+        found: u32,
+        /// [`HASH_VERSION`].
+        supported: u32,
+    },
+    /// Not the bytes that were written. Recovered from a backup.
+    #[error("the checksum does not match: the file is damaged or was edited")]
+    Checksum,
+    /// Not the form of a manifest. Recovered from a backup.
+    #[error("line {line}: {problem}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Too large to be one. Recovered from a backup.
+    #[error("larger than {MANIFEST_BYTES_MAX} bytes")]
+    TooLarge,
+}
+
+impl Manifest {
+    /// A directory's first: one epoch, no segments.
+    pub(crate) fn first(directory: [u8; 16], incarnation: Incarnation, shards: u16) -> Self {
+        assert!(incarnation.0 > 0 && incarnation.0 <= INTEGER_MAX, "an incarnation is a wire integer");
+        let epochs = vec![Epoch { number: 1, shards }];
+        Self { directory, incarnation, next_segment: 1, epochs, segments: BTreeMap::new() }
+    }
+
+    /// The epoch that is written to.
+    pub(crate) fn current(&self) -> Epoch {
+        self.epochs.last().copied().unwrap_or(Epoch { number: 0, shards: 0 })
+    }
+
+    /// Adds an epoch with `shards` logs; `false` if there are too many already.
+    pub(crate) fn begin_epoch(&mut self, shards: u16) -> bool {
+        if self.epochs.len() >= EPOCHS_MAX {
+            return false;
+        }
+        self.epochs.push(Epoch { number: self.current().number + 1, shards });
+        true
+    }
+
+    /// Every log of every epoch, in order.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = LogId> + '_ {
+        self.epochs.iter().flat_map(|epoch| {
+            (0..epoch.shards).map(|shard| LogId { epoch: epoch.number, shard: ShardIndex(shard) })
+        })
+    }
+
+    /// The file's bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut text = format!("{MAGIC} {FORMAT_VERSION}\nhash {HASH_VERSION}\ndirectory ");
+        // Writing to a String does not fail.
+        self.directory.iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
+        let _ = writeln!(text, "\nincarnation {}\nnext-segment {}", self.incarnation, self.next_segment);
+        let mut by_log: BTreeMap<LogId, Vec<u32>> = BTreeMap::new();
+        for (&number, &log) in &self.segments {
+            by_log.entry(log).or_default().push(number);
+        }
+        for epoch in &self.epochs {
+            let _ = writeln!(text, "epoch {} {}", epoch.number, epoch.shards);
+            for shard in 0..epoch.shards {
+                let log = LogId { epoch: epoch.number, shard: ShardIndex(shard) };
+                if let Some(numbers) = by_log.get(&log) {
+                    let _ = write!(text, "log {} {}", log.epoch, log.shard);
+                    numbers.iter().for_each(|number| _ = write!(text, " {number}"));
+                    text.push('\n');
+                }
+            }
+        }
+        let sum = crc32c(text.as_bytes());
+        let _ = writeln!(text, "{CHECKSUM} {sum:08x}");
+        text.into_bytes()
+    }
+
+    /// Reads the file's bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::Checksum)?;
+        // The version comes first: a newer one may sum differently.
+        let first = text.lines().next().unwrap_or_default();
+        let found = words(first, MAGIC).and_then(number);
+        let found: u32 = found.ok_or(ManifestError::Line { line: 1, problem: "not a tidegate manifest" })?;
+        if found > FORMAT_VERSION {
+            return Err(ManifestError::Newer { found, supported: FORMAT_VERSION });
+        }
+        let body = checked(text)?;
+        let mut lines = body.lines().enumerate().skip(1).map(|(index, line)| (index + 1, line));
+        let mut manifest = Self::decode_head(&mut lines)?;
+        let mut seen = BTreeSet::new();
+        for (line, text) in lines {
+            manifest.read_line(text, &mut seen).map_err(|problem| ManifestError::Line { line, problem })?;
+        }
+        if manifest.epochs.is_empty() {
+            return Err(ManifestError::Line { line: HEAD_LINES + 1, problem: "no epoch" });
+        }
+        Ok(manifest)
+    }
+
+    /// Reads lines 2 to [`HEAD_LINES`].
+    fn decode_head<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) -> Result<Self, ManifestError> {
+        let mut word = |name: &'static str, problem: &'static str| -> Result<&'a str, ManifestError> {
+            let (line, text) = lines.next().unwrap_or((0, ""));
+            words(text, name).ok_or(ManifestError::Line { line, problem })
+        };
+        let hash = word("hash", "no hash version")?;
+        let directory = word("directory", "no directory id")?;
+        let incarnation = word("incarnation", "no incarnation")?;
+        let next_segment = word("next-segment", "no next segment")?;
+        let found: u32 = number(hash).ok_or(ManifestError::Line { line: 2, problem: "no hash version" })?;
+        if found != HASH_VERSION {
+            return Err(ManifestError::Hash { found, supported: HASH_VERSION });
+        }
+        let directory = hex16(directory)
+            .ok_or(ManifestError::Line { line: 3, problem: "the directory id is not 32 hex digits" })?;
+        let incarnation =
+            number(incarnation)
+                .filter(|incarnation| (1..=INTEGER_MAX).contains(incarnation))
+                .ok_or(ManifestError::Line { line: 4, problem: "the incarnation is out of range" })?;
+        let next_segment = number(next_segment)
+            .filter(|next| (1..=SEGMENT_NUMBER_MAX).contains(next))
+            .ok_or(ManifestError::Line { line: 5, problem: "the next segment is out of range" })?;
+        let incarnation = Incarnation(incarnation);
+        Ok(Self { directory, incarnation, next_segment, epochs: Vec::new(), segments: BTreeMap::new() })
+    }
+
+    fn read_line(&mut self, text: &str, seen: &mut BTreeSet<LogId>) -> Result<(), &'static str> {
+        if let Some(rest) = words(text, "epoch") {
+            let (epoch, shards) = rest.split_once(' ').ok_or("an epoch has a number and shards")?;
+            let epoch: u32 = number(epoch).ok_or("the epoch's number is none")?;
+            let shards: u16 = number(shards).ok_or("the number of shards is none")?;
+            if epoch != self.current().number + 1 || self.epochs.len() >= EPOCHS_MAX {
+                return Err("epochs are out of order");
+            }
+            if shards == 0 || shards > SHARDS_MAX {
+                return Err("the number of shards is out of range");
+            }
+            self.epochs.push(Epoch { number: epoch, shards });
+            return Ok(());
+        }
+        let rest = words(text, "log").ok_or("neither an epoch nor a log")?;
+        let mut parts = rest.split(' ');
+        let epoch: u32 = parts.next().and_then(number).ok_or("a log has an epoch")?;
+        let shard: u16 = parts.next().and_then(number).ok_or("a log has a shard")?;
+        let log = LogId { epoch, shard: ShardIndex(shard) };
+        if epoch != self.current().number || shard >= self.current().shards || !seen.insert(log) {
+            return Err("a log stands once, below its epoch");
+        }
+        for part in parts {
+            let segment: u32 = number(part).ok_or("a segment's number is none")?;
+            if segment == 0 || segment >= self.next_segment || self.segments.insert(segment, log).is_some() {
+                return Err("segment numbers are unique, above 0 and below the next one");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the manifest of `directory`; `None` if there is none.
+pub(crate) fn load(directory: &Path) -> Result<Option<Manifest>, OpenError> {
+    let path = directory.join(layout::MANIFEST);
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(FileError::new("open", &path, error).into()),
+    };
+    let mut bytes = Vec::new();
+    file.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(FileError::on("read", &path))?;
+    let decoded = if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+        Err(ManifestError::TooLarge)
+    } else {
+        Manifest::decode(&bytes)
+    };
+    decoded.map(Some).map_err(|source| OpenError::Manifest { path, source })
+}
+
+/// Replaces the manifest of `directory`; when this returns well, it is durable.
+pub(crate) fn store(directory: &Path, manifest: &Manifest) -> Result<(), FileError> {
+    replace(directory, layout::MANIFEST, &manifest.encode(), 0o644)
+}
+
+/// What follows `name` and a space.
+fn words<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.strip_prefix(name)?.strip_prefix(' ')
+}
+
+/// A number as this format writes it: no sign, no leading zero.
+fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
+    let value: T = text.parse().ok()?;
+    (value.to_string() == text).then_some(value)
+}
+
+/// Everything before the checksum line, if that line is right and the last.
+fn checked(text: &str) -> Result<&str, ManifestError> {
+    let whole = text.strip_suffix('\n').ok_or(ManifestError::Checksum)?;
+    let start = whole.rfind('\n').map_or(0, |at| at + 1);
+    let (body, last) = whole.split_at(start);
+    let sum = words(last, CHECKSUM).ok_or(ManifestError::Checksum)?;
+    if sum != format!("{:08x}", crc32c(body.as_bytes())) {
+        return Err(ManifestError::Checksum);
+    }
+    Ok(body)
+}
+
+/// Sixteen bytes as 32 lowercase hex digits.
+fn hex16(text: &str) -> Option<[u8; 16]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let pairs = text.as_bytes().as_chunks::<2>();
+    let mut bytes = [0; 16];
+    if text.len() != 32 {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs.0) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+use super::*;
+use crate::replace::Replacement;
+
+fn sample() -> Manifest {
+    let log = |epoch, shard| LogId { epoch, shard: ShardIndex(shard) };
+    Manifest {
+        directory: *b"0123456789abcdef",
+        incarnation: Incarnation(123_456_789),
+        next_segment: 12,
+        epochs: vec![Epoch { number: 1, shards: 2 }, Epoch { number: 2, shards: 1 }],
+        segments: [(1, log(1, 0)), (2, log(1, 1)), (5, log(1, 0)), (9, log(2, 0)), (10, log(2, 0))].into(),
+    }
+}
+
+const GOLDEN: &str = "tidegate-manifest 1\nhash 1\ndirectory 30313233343536373839616263646566\n\
+                      incarnation 123456789\nnext-segment 12\nepoch 1 2\nlog 1 0 1 5\nlog 1 1 2\nepoch 2 1\nlog 2 0 9 10\ncrc32c 82c648ed\n";
+
+/// A manifest with these lines and a right checksum.
+fn summed(body: &str) -> Vec<u8> {
+    format!("{body}crc32c {:08x}\n", crc32c(body.as_bytes())).into_bytes()
+}
+
+#[test]
+fn version_1_is_these_bytes() {
+    assert_eq!(String::from_utf8(sample().encode()).unwrap(), GOLDEN);
+    assert_eq!(Manifest::decode(GOLDEN.as_bytes()), Ok(sample()));
+}
+
+#[test]
+fn any_changed_byte_is_noticed() {
+    let sound = sample().encode();
+    for at in 0..sound.len() {
+        for bit in [0x01, 0x10, 0x80] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= bit;
+            assert!(Manifest::decode(&bytes).is_err(), "bit {bit:#x} of byte {at}");
+        }
+        assert!(Manifest::decode(&sound[..at]).is_err(), "cut at {at}");
+    }
+    let mut longer = sound;
+    longer.push(b'\n');
+    assert!(Manifest::decode(&longer).is_err());
+}
+
+fn check_refused(body: &str, expected: &ManifestError) {
+    assert_eq!(Manifest::decode(&summed(body)).as_ref(), Err(expected), "{body}");
+}
+
+#[test]
+fn what_is_not_a_manifest_is_refused_with_its_line() {
+    let head = "tidegate-manifest 1\nhash 1\ndirectory 30313233343536373839616263646566\nincarnation 7\nnext-segment 9\n";
+    let line = |line, problem| ManifestError::Line { line, problem };
+    let with = |rest: &str| format!("{head}{rest}");
+    let other = |from: &str, to: &str| with("epoch 1 1\n").replace(from, to);
+    check_refused("something else 1\n", &line(1, "not a tidegate manifest"));
+    check_refused("tidegate-manifest 01\n", &line(1, "not a tidegate manifest"));
+    check_refused(&other("hash 1", "hash 2"), &ManifestError::Hash { found: 2, supported: 1 });
+    check_refused(&other("646566\n", "64656\n"), &line(3, "the directory id is not 32 hex digits"));
+    check_refused(&other("646566\n", "64656G\n"), &line(3, "the directory id is not 32 hex digits"));
+    check_refused(&other("incarnation 7", "incarnation 0"), &line(4, "the incarnation is out of range"));
+    check_refused(
+        &other("next-segment 9", "next-segment 4294967295"),
+        &line(5, "the next segment is out of range"),
+    );
+    check_refused(&other("next-segment", "next"), &line(5, "no next segment"));
+    check_refused(head, &line(6, "no epoch"));
+    check_refused(&with("epoch 2 1\n"), &line(6, "epochs are out of order"));
+    check_refused(&with("epoch 1 0\n"), &line(6, "the number of shards is out of range"));
+    check_refused(&with("epoch 1 1025\n"), &line(6, "the number of shards is out of range"));
+    check_refused(&with("log 1 0 1\n"), &line(6, "a log stands once, below its epoch"));
+    check_refused(&with("epoch 1 1\nlog 1 1 1\n"), &line(7, "a log stands once, below its epoch"));
+    check_refused(&with("epoch 1 1\nlog 1 0 1\nlog 1 0 2\n"), &line(8, "a log stands once, below its epoch"));
+    let unique = "segment numbers are unique, above 0 and below the next one";
+    check_refused(&with("epoch 1 2\nlog 1 0 1\nlog 1 1 1\n"), &line(8, unique));
+    check_refused(&with("epoch 1 1\nlog 1 0 9\n"), &line(7, unique));
+    check_refused(&with("epoch 1 1\nlog 1 0 0\n"), &line(7, unique));
+    check_refused(&with("epoch 1 1\nsurprise\n"), &line(7, "neither an epoch nor a log"));
+}
+
+#[test]
+fn a_newer_version_is_named_whatever_follows() {
+    let error = Manifest::decode(b"tidegate-manifest 7\nunheard of\n").unwrap_err();
+    assert_eq!(error, ManifestError::Newer { found: 7, supported: 1 });
+    let message = error.to_string();
+    assert!(message.contains('7') && message.contains('1'), "{message}");
+}
+
+/// A crash between any two steps of a replacement leaves the old manifest or the new one, and the next replacement
+/// works.
+#[test]
+fn a_crash_at_any_step_leaves_the_old_or_the_new_manifest() {
+    let old = Manifest::first([7; 16], Incarnation(5), 2);
+    let new = sample();
+    let later = Manifest::first([7; 16], Incarnation(6), 3);
+    for crash_after in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        store(dir.path(), &old).unwrap();
+        let replacement = Replacement::new(dir.path(), layout::MANIFEST);
+        match crash_after {
+            0 => std::fs::write(dir.path().join("MANIFEST.tmp"), &new.encode()[..20]).unwrap(),
+            _ => replacement.write_temporary(&new.encode(), 0o644).unwrap(),
+        }
+        if crash_after >= 2 {
+            replacement.rename().unwrap();
+        }
+        if crash_after >= 3 {
+            replacement.sync_directory().unwrap();
+        }
+        let expected = if crash_after >= 2 { &new } else { &old };
+        assert_eq!(load(dir.path()).unwrap().as_ref(), Some(expected), "crash after step {crash_after}");
+        store(dir.path(), &later).unwrap();
+        assert_eq!(load(dir.path()).unwrap().as_ref(), Some(&later));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}
+
+#[test]
+fn a_directory_without_one_has_none() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(load(dir.path()).unwrap().is_none());
+    std::fs::create_dir(dir.path().join(layout::MANIFEST)).unwrap();
+    assert!(load(dir.path()).unwrap_err().to_string().contains("MANIFEST"));
+}

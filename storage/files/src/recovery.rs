@@ -1,0 +1,129 @@
+//! A start: every log is walked, oldest epoch first, and what was found is made durable before anyone builds on it.
+
+use crate::directory::DataDir;
+use crate::error::FileError;
+use crate::layout;
+use std::fs::File;
+use tidegate_ids::LogId;
+use tidegate_storage_log::{AppenderStart, PreviousEnd, RecordView, Recovered, recover};
+
+/// How far a recovery is. Told once per segment that holds records, and at the end of each log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The log being walked.
+    pub log: LogId,
+    /// Segments of all logs that are behind.
+    pub segments_done: usize,
+    /// Segments of all logs.
+    pub segments: usize,
+    /// Records given out so far, of all logs.
+    pub records: u64,
+}
+
+/// What one log holds.
+#[derive(Clone, Debug)]
+pub struct RecoveredLog {
+    /// Epoch and shard.
+    pub log: LogId,
+    /// Its segments, as [`DataDir::logs`] lists them.
+    pub segments: Vec<u32>,
+    /// Where it ends, what was cut, what is damaged, and the extents that scanning needs.
+    pub recovered: Recovered,
+}
+
+/// Why a log could not be recovered. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The log makes no sense as a whole. Recovered by the version that wrote it, or from a backup.
+    #[error("log {log}: {source}")]
+    Log {
+        /// The log.
+        log: LogId,
+        /// Why.
+        source: tidegate_storage_log::RecoverError,
+    },
+    /// What was found could not be made durable. Recovered by what its message says; until then nothing may be served.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl RecoveredLog {
+    /// Where the log of `dir`'s current epoch goes on: for its appender.
+    #[must_use]
+    pub fn appender_start(&self, dir: &DataDir) -> AppenderStart {
+        assert_eq!(self.log.epoch, dir.epoch(), "only the current epoch is written");
+        AppenderStart { identity: dir.identity(self.log.shard), previous: self.recovered.previous }
+    }
+}
+
+/// Walks all logs of all epochs, in order, and gives every record to `each`. An empty log is among the answers.
+///
+/// # Errors
+/// See [`RecoverError`]. Damage is not an error: it is in the answer.
+pub fn recover_all(
+    dir: &DataDir,
+    mut progress: impl FnMut(Progress),
+    mut each: impl FnMut(LogId, RecordView<'_>),
+) -> Result<Vec<RecoveredLog>, RecoverError> {
+    let segments = dir.logs().iter().map(|log| log.segments.len()).sum();
+    let mut answer = Vec::with_capacity(dir.logs().len());
+    let (mut segments_done, mut records) = (0, 0);
+    for listed in dir.logs() {
+        let (log, mut seen, mut segment) = (listed.log, 0, 0);
+        let one = recover_log(dir, log, |record| {
+            if record.location.segment != segment {
+                segment = record.location.segment;
+                let behind = listed.segments.partition_point(|&number| number < segment);
+                progress(Progress {
+                    log,
+                    segments_done: segments_done + behind,
+                    segments,
+                    records: records + seen,
+                });
+            }
+            seen += 1;
+            each(log, record);
+        })?;
+        segments_done += listed.segments.len();
+        records += seen;
+        progress(Progress { log, segments_done, segments, records });
+        answer.push(one);
+    }
+    Ok(answer)
+}
+
+/// Walks one log of `dir` and gives every record to `each`. Logs of one epoch may be walked at the same time, on threads.
+///
+/// # Errors
+/// See [`RecoverError`].
+///
+/// # Panics
+/// If `dir` has no such log.
+pub fn recover_log(
+    dir: &DataDir,
+    log: LogId,
+    each: impl FnMut(RecordView<'_>),
+) -> Result<RecoveredLog, RecoverError> {
+    let Some(listed) = dir.logs().iter().find(|listed| listed.log == log) else {
+        panic!("{} has no log {log}", dir.path().display())
+    };
+    let segments = listed.segments.clone();
+    let directory = Some(dir.identity(tidegate_ids::ShardIndex(0)).directory);
+    let recovered = recover(&mut dir.reader(), &segments, directory, each)
+        .map_err(|source| RecoverError::Log { log, source })?;
+    make_durable(dir, log, &recovered)?;
+    Ok(RecoveredLog { log, segments, recovered })
+}
+
+/// After a kill, the last batch may be in the page cache only: read well, and lost with the next power cut. A batch is
+/// written after the one before is synced, so only the last segment, and the one before it at a roll, can hold such.
+fn make_durable(dir: &DataDir, log: LogId, recovered: &Recovered) -> Result<(), FileError> {
+    if !recovered.unclean || recovered.previous == PreviousEnd::default() {
+        return Ok(());
+    }
+    for extent in recovered.extents.iter().rev().take(2) {
+        let path = layout::segment(dir.path(), log, extent.segment);
+        File::open(&path).and_then(|file| file.sync_data()).map_err(FileError::on("sync", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! What lies in a data directory, held against its manifest. Reads only.
+
+use crate::error::FileError;
+use crate::layout::{self, Entry};
+use crate::limits::ZERO_CHUNK_BYTES;
+use crate::manifest::Manifest;
+use crate::view::{Problem, SegmentProblem};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use tidegate_ids::LogId;
+use tidegate_storage_log::SegmentHeader;
+use tidegate_storage_log::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
+use tidegate_storage_log::limits::HEADERLESS_SCAN_BYTES;
+
+/// A segment that was made ready and never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    pub number: u32,
+    pub log: LogId,
+    pub bytes: u64,
+}
+
+/// Everything found.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Every log of the manifest, with its segments that hold something, rising; what it is worth, recovery judges.
+    pub written: BTreeMap<LogId, Vec<u32>>,
+    /// Zeroed segments above all that hold something in their log; rising by number.
+    pub prepared: Vec<Prepared>,
+    /// Files under a temporary name, left by a crash or being made.
+    pub temporary: Vec<PathBuf>,
+    /// The highest number of any file, 0 without one.
+    pub highest: u32,
+    pub problems: Vec<SegmentProblem>,
+}
+
+enum Header {
+    /// Right, or missing above bytes that recovery must judge.
+    Sound,
+    Zero,
+    Wrong(Problem),
+}
+
+impl Survey {
+    /// Looks at all directories that the manifest names.
+    pub(crate) fn take(root: &Path, manifest: &Manifest) -> Result<Self, FileError> {
+        let mut survey = Self::default();
+        survey.find_unlisted(root, manifest)?;
+        let mut homes: BTreeMap<u32, LogId> = BTreeMap::new();
+        for log in manifest.logs() {
+            survey.written.insert(log, Vec::new());
+            for number in survey.list(root, log)? {
+                if homes.insert(number, log).is_some() {
+                    survey.report(layout::segment(root, log, number), Problem::Twice);
+                } else {
+                    survey.inspect(root, manifest, log, number)?;
+                }
+            }
+        }
+        for (&number, &log) in &manifest.segments {
+            if homes.get(&number) != Some(&log) {
+                survey.report(layout::segment(root, log, number), Problem::Missing);
+            }
+        }
+        survey.keep_usable_spares();
+        Ok(survey)
+    }
+
+    fn report(&mut self, path: PathBuf, problem: Problem) {
+        self.problems.push(SegmentProblem { path, problem });
+    }
+
+    /// Epochs and shards that the manifest does not name: it is an older one, and they would be lost.
+    fn find_unlisted(&mut self, root: &Path, manifest: &Manifest) -> Result<(), FileError> {
+        let logs = root.join(layout::LOGS);
+        let epochs: BTreeMap<String, u16> =
+            manifest.epochs.iter().map(|epoch| (epoch.number.to_string(), epoch.shards)).collect();
+        for name in names(&logs)? {
+            let path = logs.join(&name);
+            let Some(&shards) = epochs.get(&name) else {
+                if name.parse::<u32>().is_ok() {
+                    self.report(path, Problem::Unlisted);
+                }
+                continue;
+            };
+            for shard in names(&path)? {
+                if shard.parse::<u32>().is_ok_and(|shard| shard >= u32::from(shards)) {
+                    self.report(path.join(shard), Problem::Unlisted);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The segment numbers in a log's directory, rising.
+    fn list(&mut self, root: &Path, log: LogId) -> Result<BTreeSet<u32>, FileError> {
+        let directory = layout::log_dir(root, log);
+        let mut numbers = BTreeSet::new();
+        for name in names(&directory)? {
+            match layout::entry(&name) {
+                Entry::Segment(number) => {
+                    self.highest = self.highest.max(number);
+                    numbers.insert(number);
+                }
+                Entry::Temporary(number) => {
+                    self.highest = self.highest.max(number);
+                    self.temporary.push(directory.join(name));
+                }
+                Entry::Other => {}
+            }
+        }
+        Ok(numbers)
+    }
+
+    fn inspect(
+        &mut self,
+        root: &Path,
+        manifest: &Manifest,
+        log: LogId,
+        number: u32,
+    ) -> Result<(), FileError> {
+        let path = layout::segment(root, log, number);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // A running gateway removed or renamed it; if the manifest names it, it will be missed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.report(path, Problem::Missing);
+                return Ok(());
+            }
+            Err(error) => return Err(FileError::new("open", &path, error)),
+        };
+        let bytes = file.metadata().map_err(FileError::on("inspect", &path))?.len();
+        match read_header(&file, bytes, manifest, log, number).map_err(FileError::on("read", &path))? {
+            Header::Sound => self.written.entry(log).or_default().push(number),
+            Header::Zero => self.prepared.push(Prepared { number, log, bytes }),
+            Header::Wrong(problem) => {
+                // A view gives recovery what may still hold records of this log.
+                if matches!(problem, Problem::Header | Problem::Short { .. }) {
+                    self.written.entry(log).or_default().push(number);
+                }
+                self.report(path, problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers rise within a log: a zeroed segment below a written one is no spare. Perhaps it was lost.
+    fn keep_usable_spares(&mut self) {
+        for spare in std::mem::take(&mut self.prepared) {
+            let written = self.written.entry(spare.log).or_default();
+            match written.last() {
+                Some(&last) if last > spare.number => {
+                    let place = written.partition_point(|&number| number < spare.number);
+                    written.insert(place, spare.number);
+                }
+                _ => self.prepared.push(spare),
+            }
+        }
+        self.prepared.sort_by_key(|spare| spare.number);
+    }
+}
+
+/// The names in a directory that are text; none if there is no such directory.
+fn names(directory: &Path) -> Result<Vec<String>, FileError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(FileError::new("list", directory, error)),
+    };
+    let name = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.file_name().into_string().ok());
+    let names: io::Result<Vec<Option<String>>> = entries.map(name).collect();
+    Ok(names.map_err(FileError::on("list", directory))?.into_iter().flatten().collect())
+}
+
+fn read_header(file: &File, bytes: u64, manifest: &Manifest, log: LogId, number: u32) -> io::Result<Header> {
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    if bytes < SEGMENT_HEADER_BYTES as u64 {
+        return Ok(Header::Wrong(Problem::Short { bytes, expected: SEGMENT_HEADER_BYTES as u64 }));
+    }
+    file.read_exact_at(&mut block, 0)?;
+    if block == [0; SEGMENT_HEADER_BYTES] {
+        // Batches without a header are for recovery: a first write was torn, or the header was lost.
+        return Ok(if front_is_zero(file)? { Header::Zero } else { Header::Sound });
+    }
+    let Some(header) = SegmentHeader::decode(&block) else { return Ok(Header::Wrong(Problem::Header)) };
+    let identity = header.identity;
+    if header.format_version > FORMAT_VERSION {
+        let problem = Problem::Newer { found: header.format_version, supported: FORMAT_VERSION };
+        return Ok(Header::Wrong(problem));
+    }
+    if identity.log != log || header.segment != number || identity.directory != manifest.directory {
+        return Ok(Header::Wrong(Problem::Foreign { log: identity.log, segment: header.segment }));
+    }
+    let expected = u64::from(header.segment_bytes);
+    if header.encoding == 0 && bytes < expected {
+        return Ok(Header::Wrong(Problem::Short { bytes, expected }));
+    }
+    Ok(Header::Sound)
+}
+
+/// As far as recovery looks for batches in a segment without a header.
+fn front_is_zero(file: &File) -> io::Result<bool> {
+    let mut chunk = vec![0; ZERO_CHUNK_BYTES];
+    let mut offset = 0;
+    while offset < u64::from(HEADERLESS_SCAN_BYTES) {
+        let count = file.read_at(&mut chunk, offset)?;
+        if count == 0 {
+            break;
+        }
+        if chunk[..count].iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        offset += count as u64;
+    }
+    Ok(true)
+}
