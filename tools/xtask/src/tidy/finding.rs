@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub enum Rule {
     /// A manifest names a room or a third party that DESIGN 3 does not give it.
     Edge,
+    /// A third party that is unexplained, unused, or explained in another version.
+    ThirdParty,
     /// A package that the table of rooms does not know.
     UnknownRoom,
     /// `unsafe` outside its rooms.
@@ -43,6 +45,7 @@ impl Rule {
     pub const fn label(self) -> &'static str {
         match self {
             Rule::Edge => "edge",
+            Rule::ThirdParty => "third-party",
             Rule::UnknownRoom => "unknown-room",
             Rule::Unsafe => "unsafe",
             Rule::ForbidUnsafe => "forbid-unsafe",
@@ -66,6 +69,9 @@ impl Rule {
             Rule::Edge => {
                 "move the code to the room that may use it (ARCHITECTURE.md, \"Where does a line go?\"); \
                  a new edge needs a decision record and a row in tools/xtask/src/tidy/rooms.rs"
+            }
+            Rule::ThirdParty => {
+                "keep docs/dependencies.md in step: one row with name, version, where and why; take out what is unused"
             }
             Rule::UnknownRoom => "give the package a row in tools/xtask/src/tidy/rooms.rs",
             Rule::Unsafe => {

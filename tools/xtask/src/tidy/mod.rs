@@ -13,6 +13,7 @@ mod names;
 mod rooms;
 mod source;
 mod text;
+mod third_parties;
 mod tree;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub fn run(root: &Path) -> Result<()> {
 fn judge(tree: &Tree) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     edges::judge(tree, &mut findings)?;
+    third_parties::judge(tree, &mut findings)?;
     let reached = modules::reached(tree);
     for file in &tree.files {
         let bytes =

@@ -111,6 +111,32 @@ fn third_parties_are_listed_for_each_room() {
 }
 
 #[test]
+fn every_third_party_is_explained_and_used() {
+    let plant = |pinned: &str, page: &str, used: &str| {
+        let mut planted = Planted::clean();
+        let root =
+            "[workspace]\nresolver = \"3\"\nmembers = [\"ids\", \"reactor\"]\n[workspace.dependencies]\n";
+        planted.file("Cargo.toml", &format!("{root}{pinned}"));
+        planted.file("docs/dependencies.md", page);
+        planted.manifest("reactor", "tidegate-reactor", &format!("[dependencies]\n{used}"));
+        planted.findings()
+    };
+    let (pin, row, used) = (
+        "rustix = \"1.1.6\"\n",
+        "# Why\n| `rustix` | 1.1.6 | reactor | calls |\n",
+        "rustix.workspace = true\n",
+    );
+    let manifest = |line| vec![(PathBuf::from("Cargo.toml"), line, Rule::ThirdParty)];
+    let page = |line| vec![(PathBuf::from("docs/dependencies.md"), line, Rule::ThirdParty)];
+    assert_eq!(plant(pin, row, used), []);
+    assert_eq!(plant("rustix = { version = \"1.1.6\", features = [\"fs\"] }\n", row, used), []);
+    assert_eq!(plant(pin, "", used), manifest(5));
+    assert_eq!(plant("rustix = \"1.1.7\"\n", row, used), page(2));
+    assert_eq!(plant("", row, ""), page(2));
+    assert_eq!(plant(pin, row, ""), manifest(5));
+}
+
+#[test]
 fn test_edges_are_judged_apart() {
     let support = ("support", "tidegate-tests-support", "");
     let in_tests = "[dev-dependencies]\ntidegate-tests-support = { path = \"../support\" }\n";
