@@ -53,3 +53,7 @@ pub(crate) const DRAIN_STEP_MS: u64 = 50;
 const _: () = assert!(KEY_MAX >> 32 == GENERATION_MAX as u64);
 const _: () = assert!(SLOTS_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(SUBMISSION_ENTRIES_MIN <= SUBMISSION_ENTRIES_MAX);
+
+/// Connections that may wait to be accepted: with 128, ten thousand connects took 10.9 s instead of 1.8 s. The kernel cuts
+/// it to `net.core.somaxconn`.
+pub(crate) const BACKLOG: i32 = 4096;

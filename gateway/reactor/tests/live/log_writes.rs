@@ -1,0 +1,143 @@
+//! Log writes: durable, complete, and failures told apart.
+
+use crate::rig::{Rig, Seen, small};
+use crate::setup::{in_own_process, is_inner};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use tempfile::TempDir;
+use tidegate_reactor::{Config, LogFile, Reactor, SyncMode};
+
+const BLOCK: usize = 4096;
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory on a disk")
+}
+
+fn file(path: &Path) -> File {
+    File::options().read(true).write(true).create_new(true).open(path).expect("a new file")
+}
+
+fn bytes(seed: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index * 31 + seed) as u8).collect()
+}
+
+#[test]
+fn linked_writes_are_read_back() {
+    let directory = directory();
+    let path = directory.path().join("log");
+    let log = LogFile::from(file(&path));
+    let mut rig = Rig::new(&Config { shard_cpu: Some(0), ..small() });
+    for batch in 0..20u64 {
+        let content = bytes(batch as usize, 512 * (batch as usize + 1));
+        rig.ops().write_sync(batch, &log, batch * 16_384, content, SyncMode::LinkedFdatasync);
+        if batch % 3 == 0 {
+            rig.until_seen(&Seen::WriteDone(batch, Ok(())));
+        }
+    }
+    (0..20).filter(|batch| batch % 3 != 0).for_each(|batch| rig.until_seen(&Seen::WriteDone(batch, Ok(()))));
+    let read = File::open(&path).expect("the file");
+    for batch in 0..20u64 {
+        let expected = bytes(batch as usize, 512 * (batch as usize + 1));
+        let mut found = vec![0; expected.len()];
+        read.read_exact_at(&mut found, batch * 16_384).expect("the bytes");
+        assert!(found == expected, "batch {batch}");
+    }
+    assert_eq!(rig.counters().writes, 20);
+}
+
+/// Four kibibytes that begin at a block.
+struct Aligned(Vec<u8>, usize);
+
+impl std::ops::Deref for Aligned {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0[self.1..self.1 + BLOCK]
+    }
+}
+
+fn aligned(fill: u8) -> Aligned {
+    let bytes = vec![fill; 2 * BLOCK];
+    let skip = bytes.as_ptr().align_offset(BLOCK);
+    Aligned(bytes, skip)
+}
+
+#[test]
+fn direct_writes_are_read_back() {
+    let directory = directory();
+    let path = directory.path().join("log");
+    file(&path).set_len(1 << 20).expect("room");
+    let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
+    let Ok(direct) = open(&path, flags, Mode::empty()) else {
+        println!("this file system has no direct writes: 1 test not run");
+        return;
+    };
+    let log = LogFile::from(direct);
+    let mut reactor: Reactor<Aligned> = Reactor::new(&small()).expect("this machine allows io_uring");
+    for batch in 0..5u8 {
+        reactor.ops().write_sync(
+            u64::from(batch),
+            &log,
+            u64::from(batch) * 4096,
+            aligned(batch),
+            SyncMode::DirectDsync,
+        );
+    }
+    let mut done = 0;
+    while done < 5 {
+        reactor.submit_and_wait(None).expect("the ring works");
+        reactor.completions(usize::MAX, |_, completion| match completion {
+            tidegate_reactor::Completion::WriteDone { result, .. } => {
+                result.expect("a good disk");
+                done += 1;
+            }
+            other => panic!("unexpected: {other:?}"),
+        });
+    }
+    let found = std::fs::read(&path).expect("the file");
+    for batch in 0..5 {
+        assert!(found[batch * BLOCK..][..BLOCK].iter().all(|&byte| byte == batch as u8));
+    }
+}
+
+/// A file size limit cuts a write short; its rest is refused, and the write fails as a whole instead of counting as synced.
+#[test]
+fn a_short_write_is_continued_and_its_failure_told() {
+    const NAME: &str = "log_writes::a_short_write_is_continued_and_its_failure_told";
+    if !is_inner(NAME) {
+        // The limit is a process's, and its signal would end it.
+        return in_own_process(NAME, "trap '' XFSZ");
+    }
+    let directory = directory();
+    let log = LogFile::from(file(&directory.path().join("log")));
+    let mut rig = Rig::new(&small());
+    let unlimited = getrlimit(Resource::Fsize);
+    setrlimit(Resource::Fsize, Rlimit { current: Some(6000), maximum: unlimited.maximum })
+        .expect("a lower limit");
+    rig.ops().write_sync(1, &log, 4096, bytes(0, 4096), SyncMode::LinkedFdatasync);
+    let result = rig.until(|rig| {
+        rig.take(|seen| match seen {
+            Seen::WriteDone(1, result) => Some(*result),
+            _ => None,
+        })
+    });
+    setrlimit(Resource::Fsize, unlimited).expect("the old limit");
+    assert_eq!(result, Err(rustix::io::Errno::FBIG.raw_os_error()));
+    assert_eq!(rig.counters().short_writes, 1);
+    // The next write is not disturbed.
+    rig.ops().write_sync(2, &log, 4096, bytes(0, 4096), SyncMode::LinkedFdatasync);
+    rig.until_seen(&Seen::WriteDone(2, Ok(())));
+}
+
+#[test]
+fn a_write_that_cannot_be_is_an_error() {
+    let mut rig = Rig::new(&small());
+    let log = LogFile::from(File::open("/dev/null").expect("a file"));
+    rig.ops().write_sync(5, &log, 0, vec![1], SyncMode::LinkedFdatasync);
+    rig.until_seen(&Seen::WriteDone(5, Err(rustix::io::Errno::BADF.raw_os_error())));
+    let pipe = LogFile::from(File::options().write(true).open("/dev/full").expect("a file"));
+    rig.ops().write_sync(6, &pipe, 0, vec![1], SyncMode::DirectDsync);
+    rig.until_seen(&Seen::WriteDone(6, Err(rustix::io::Errno::NOSPC.raw_os_error())));
+}
