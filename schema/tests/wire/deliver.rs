@@ -160,6 +160,11 @@ fn only_the_canonical_stored_form_is_read() {
     check(87, 1, DecodeError::TooLarge("message"));
     check(STORED_HEAD_BYTES + MESSAGE.len(), 1, DecodeError::Malformed);
     check(sound.len() - 1, 1, DecodeError::Malformed);
+    // A length one above the limit is refused although the bytes are there.
+    let mut long = stored(&vec![7; MESSAGE_BYTES_MAX]);
+    long[84..88].copy_from_slice(&(MESSAGE_BYTES_MAX as u32 + 1).to_le_bytes());
+    long.extend_from_slice(&[0; 8]);
+    assert_eq!(read_stored(&long), Err(DecodeError::TooLarge("message")));
     // Bytes behind the stored form belong to the next one, but not in a frame of its own.
     let longer = [&sound[..], &[0; 8]].concat();
     assert_eq!(read_stored(&longer).map(|(_, consumed)| consumed), Ok(sound.len()));
