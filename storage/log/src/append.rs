@@ -441,8 +441,16 @@ impl Appender {
     }
 
     /// The durable records in memory at `from` and after, in order. Cursors are positions, as many as one likes.
+    ///
+    /// # Panics
+    /// If `from` is before [`Appender::staging_start`]: records would be skipped in silence.
     #[must_use]
     pub fn committed(&self, from: Position) -> Committed<'_> {
+        assert!(
+            from >= self.staging_start(),
+            "records from {from} to {} are no longer here",
+            self.staging_start()
+        );
         self.staging.committed(from)
     }
 

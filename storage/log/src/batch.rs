@@ -133,7 +133,7 @@ impl BatchHeader {
         let needed = u64::from(self.used)
             + u64::from(self.table_entries()) * TABLE_ENTRY_BYTES as u64
             + BATCH_TRAILER_BYTES as u64;
-        let ordered = self.synced_through < self.number && self.number.0 < u64::MAX;
+        let ordered = self.synced_through < self.number && self.number.0 < u64::MAX / 2;
         ordered
             && self.used as usize >= BATCH_HEADER_BYTES
             && self.used.is_multiple_of(RECORD_ALIGN as u32)

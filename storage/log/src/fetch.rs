@@ -4,7 +4,9 @@ use crate::append::Appender;
 use crate::descriptor::RECORD_HEADER_BYTES;
 use crate::limits::{LINK_READ_BEFORE_BYTES, LINK_READ_BYTES};
 use crate::medium::{Medium, MediumError};
-use crate::record::{Placement, RecordView, checked_len, checked_placement, parse_checked};
+use crate::record::{
+    Placement, RecordHead, RecordView, checked_len, checked_placement, parse_checked, parse_head,
+};
 use tidegate_ids::Location;
 
 /// Why a link led nowhere.
@@ -12,10 +14,17 @@ use tidegate_ids::Location;
 pub(crate) enum FetchError {
     /// Its segment is gone: retention.
     Dropped,
-    /// There is no sound record; its links, if at least they are sound.
-    Damaged(Option<Placement>),
+    /// There is no sound record; what of it is sound.
+    Damaged(Remains),
     /// Not in memory: somebody must read segments.
     Elsewhere,
+}
+
+/// What is left of a damaged record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remains {
+    pub(crate) placement: Option<Placement>,
+    pub(crate) head: Option<RecordHead>,
 }
 
 /// Where records come from.
@@ -47,7 +56,7 @@ impl<'m, M: Medium> MediumFetch<'m, M> {
             self.read(at, len)?;
         }
         let from = (offset - self.start) as usize;
-        if from + len > self.bytes.len() { Err(FetchError::Damaged(None)) } else { Ok(from) }
+        if from + len > self.bytes.len() { Err(FetchError::Damaged(Remains::default())) } else { Ok(from) }
     }
 
     fn read(&mut self, at: Location, len: usize) -> Result<(), FetchError> {
@@ -70,7 +79,7 @@ impl<'m, M: Medium> MediumFetch<'m, M> {
                 self.bytes.clear();
                 self.segment = 0;
                 let is_dropped = matches!(error, MediumError::Missing(_));
-                Err(if is_dropped { FetchError::Dropped } else { FetchError::Damaged(None) })
+                Err(if is_dropped { FetchError::Dropped } else { FetchError::Damaged(Remains::default()) })
             }
         }
     }
@@ -93,14 +102,18 @@ impl<M: Medium> Fetch for MediumFetch<'_, M> {
     fn fetch(&mut self, at: Location) -> Result<RecordView<'_>, FetchError> {
         let from = self.hold(at, RECORD_HEADER_BYTES)?;
         let header = &self.bytes[from..from + RECORD_HEADER_BYTES];
-        let placement = checked_placement(header);
-        let Some(stored) = checked_len(header) else { return Err(FetchError::Damaged(placement)) };
-        let from = match self.hold(at, stored) {
-            Ok(from) => from,
-            Err(FetchError::Damaged(_)) => return Err(FetchError::Damaged(placement)),
-            Err(error) => return Err(error),
+        let stored = checked_len(header);
+        let remains = Remains {
+            placement: checked_placement(header),
+            head: stored.and(header.first_chunk().map(parse_head)),
         };
-        parse_checked(&self.bytes[from..from + stored], at).map_err(|_| FetchError::Damaged(placement))
+        let damaged = FetchError::Damaged(remains);
+        let stored = stored.ok_or(damaged)?;
+        let from = self.hold(at, stored).map_err(|error| match error {
+            FetchError::Damaged(_) => damaged,
+            other => other,
+        })?;
+        parse_checked(&self.bytes[from..from + stored], at).map_err(|_| damaged)
     }
 }
 

@@ -4,7 +4,7 @@
 //! locations fall with every step.
 
 use crate::append::Appender;
-use crate::fetch::{Fetch, FetchError, MediumFetch, StagingFetch};
+use crate::fetch::{Fetch, FetchError, MediumFetch, Remains, StagingFetch};
 use crate::limits::{NUMBER_STEPS_MAX, PAGE_RECORDS_MAX};
 use crate::medium::Medium;
 use crate::packed::{pack, packed_len};
@@ -212,20 +212,20 @@ fn chain(
                 walk.chain.push(Collected::of(next, &record.head));
                 record.placement.prev
             }
-            Ok(_) | Err(FetchError::Damaged(None)) => {
+            // Another stream's record: the link is wrong.
+            Ok(_) => {
                 walk.damaged += 1;
-                broken = true;
-                break;
+                next
             }
-            Err(FetchError::Damaged(Some(placement))) => {
+            Err(FetchError::Damaged(remains)) => {
+                let ours = remains.head.is_none_or(|head| head.stream == stream);
                 walk.damaged += 1;
-                placement.prev
+                remains.placement.filter(|_| ours).map_or(next, |placement| placement.prev)
             }
             Err(FetchError::Dropped) => break,
             Err(FetchError::Elsewhere) => return Err(ReadError::Elsewhere(next)),
         };
         if prev >= next && prev != Location::SNAPSHOT {
-            walk.damaged += 1;
             broken = true;
             break;
         }
@@ -248,18 +248,23 @@ fn by_number(
             return Ok(PageEnd { next, ..PageEnd::default() });
         }
         walk.steps += 1;
-        let record = fetch.fetch(next).map_err(|error| error.at(next))?;
-        if record.head.stream != stream || record.head.number < number {
+        let head = match fetch.fetch(next) {
+            Ok(record) => record.head,
+            // The head leads on past a broken body, unless it is this body that is wanted.
+            Err(FetchError::Damaged(Remains { head: Some(head), .. })) if head.number != number => head,
+            Err(error) => return Err(error.at(next)),
+        };
+        if head.stream != stream || head.number < number {
             break;
         }
-        if record.head.number == number {
-            walk.chain.push(Collected::of(next, &record.head));
+        if head.number == number {
+            walk.chain.push(Collected::of(next, &head));
             break;
         }
-        if record.head.device_prev >= next && record.head.device_prev != Location::SNAPSHOT {
+        if head.device_prev >= next && head.device_prev != Location::SNAPSHOT {
             return Err(ReadError::Damaged(next));
         }
-        next = record.head.device_prev;
+        next = head.device_prev;
     }
     Ok(PageEnd { complete: true, next, ..PageEnd::default() })
 }

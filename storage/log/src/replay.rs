@@ -46,13 +46,14 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         let limit = one.bound.map_or(one.bytes, |bound| bound.end.offset.min(one.bytes));
         let mut walk = Walk { one, later, limit, at: one.block, expected, ahead: None, footer_offset: None };
         while walk.at + one.block <= walk.limit && walk.footer_offset.is_none() {
+            if one.last_batch.is_some_and(|last| walk.expected > last) {
+                break;
+            }
             if !self.take_batch(&mut walk) && !self.skip_damage(&mut walk) {
                 break;
             }
         }
-        if let Some(bound) = one.bound {
-            self.settle(&mut walk, bound);
-        }
+        self.settle(&mut walk);
         self.expected = Some(walk.expected);
         self.note_unreadable(one.segment);
         self.out.unclean = walk.footer_offset.is_none();
@@ -137,60 +138,51 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         }
         let next = self.next_sound(walk);
         let end = next.map_or(walk.limit, |header| header.offset);
-        let last = next.map_or(walk.expected, |header| BatchNumber(header.number.0.saturating_sub(1)));
+        let next_number = next.map_or_else(|| self.proven(walk).next(), |header| header.number);
         salvage(
             &mut self.window,
             &mut self.out,
             &mut self.on_record,
-            walk.one,
+            walk.one.segment,
             walk.at..end,
-            walk.expected..=last.max(walk.expected),
+            walk.expected..next_number,
         );
-        walk.at = end;
-        walk.expected = next.map_or(walk.expected.next(), |header| header.number);
+        (walk.at, walk.expected) = (end, next_number);
         true
     }
 
     /// The next batch from here on whose header holds and whose number can be, other than the bad one at hand.
     fn next_sound(&mut self, walk: &Walk<'_>) -> Option<BatchHeader> {
         let block = walk.one.block;
-        let here = self
-            .window
-            .header(walk.at, walk.limit)
-            .filter(|header| header.number == walk.expected && header.length.is_multiple_of(block));
-        let mut at = walk.at + here.map_or(block, |header| header.length);
+        let mut at = walk.at;
         while at + block <= walk.limit {
-            let header = self.window.header(at, walk.limit);
-            if let Some(header) = header.filter(|header| header.number > walk.expected || here.is_none()) {
-                let can_be = header.number >= walk.expected && header.length.is_multiple_of(block);
-                if can_be {
-                    return Some(header);
-                }
+            let header =
+                self.window.header(at, walk.limit).filter(|header| header.length.is_multiple_of(block));
+            match header {
+                Some(header) if at == walk.at && header.number == walk.expected => at += header.length,
+                Some(header) if header.number > walk.expected => return Some(header),
+                _ => at += block,
             }
-            at += block;
         }
         None
     }
 
     /// The last batch known to be synced: by the next segment's header, or by any header that is still to come.
     fn proven(&mut self, walk: &mut Walk<'_>) -> BatchNumber {
-        if let Some(bound) = walk.one.bound {
-            return bound.batch;
+        if let Some(last) = walk.one.last_batch {
+            return last;
         }
         if let Some(ahead) = walk.ahead {
             return ahead.proven;
         }
         let mut ahead = look_ahead(&mut self.window, walk.at, walk.limit, walk.one.block);
+        // Only segments without a sound header, or without a known first batch, follow: others would have bound this one.
         for other in walk.later {
-            if let Some(header) = other.header {
-                ahead.proven = ahead.proven.max(header.previous.batch);
-                break;
-            }
             self.window.open(other.segment);
             let there = look_ahead(&mut self.window, other.block, other.bytes, other.block);
             ahead.proven = ahead.proven.max(there.proven);
-            self.window.open(walk.one.segment);
         }
+        self.window.open(walk.one.segment);
         walk.ahead = Some(ahead);
         ahead.proven
     }
@@ -202,19 +194,22 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         self.out.cut = Some(Cut { segment: walk.one.segment, from: walk.at, to, first_batch: walk.expected });
     }
 
-    /// Brings a segment to the end that the next one's header records.
-    fn settle(&mut self, walk: &mut Walk<'_>, bound: PreviousEnd) {
-        if walk.expected <= bound.batch {
-            let kind = DamageKind::Batches { first: walk.expected, last: bound.batch };
+    /// Compares a segment's end with what the next one says of it.
+    fn settle(&mut self, walk: &mut Walk<'_>) {
+        let Some(last) = walk.one.last_batch else { return };
+        if walk.expected <= last {
+            let kind = DamageKind::Batches { first: walk.expected, last };
             self.out.note(Damage {
                 kind,
                 segment: walk.one.segment,
                 from: walk.at,
                 to: walk.limit.max(walk.at),
             });
+            walk.expected = last.next();
         }
-        walk.expected = bound.batch.next();
-        walk.at = walk.limit;
+        if let Some(bound) = walk.one.bound {
+            walk.at = bound.end.offset.min(walk.limit);
+        }
     }
 
     fn note_unreadable(&mut self, segment: u32) {

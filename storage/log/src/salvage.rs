@@ -6,48 +6,42 @@ use crate::descriptor::{BATCH_HEADER_BYTES, TABLE_ENTRY_BYTES};
 use crate::medium::Medium;
 use crate::record::{RecordView, checked_len, parse_checked};
 use crate::recover::{Damage, DamageKind, Recovered};
-use crate::survey::Surveyed;
 use crate::window::Window;
-use core::ops::{Range, RangeInclusive};
+use core::ops::Range;
 use tidegate_ids::{BatchNumber, Location};
 
-/// Gives out what is sound in `range` and reports what is not. The batches in it are found by the header at its front
-/// and by the trailers before its end; what lies between is lost.
+/// Gives out what is sound in `range` and reports what is not. `numbers` are those of the batches that were there. They
+/// are found by the header at the front and by the trailers before the end; what lies between is lost.
 pub(crate) fn salvage<M: Medium>(
     window: &mut Window<'_, M>,
     out: &mut Recovered,
     on_record: &mut impl FnMut(RecordView<'_>),
-    one: &Surveyed,
+    segment: u32,
     range: Range<u32>,
-    numbers: RangeInclusive<BatchNumber>,
+    mut numbers: Range<BatchNumber>,
 ) {
-    let mut found = Vec::new();
-    let front = window.header(range.start, range.end);
-    let mut lost_from = range.start;
+    let mut lost = range.clone();
+    let front = window.header(range.start, range.end).filter(|header| numbers.contains(&header.number));
     if let Some(header) = front {
-        found.push(header);
-        lost_from += header.length;
+        salvage_batch(window, out, on_record, &header);
+        lost.start += header.length;
+        numbers.start = header.number.next();
     }
-    let mut lost_to = range.end;
-    while lost_to > lost_from
-        && let Some(header) = window.trailer(lost_to).filter(|header| header.offset >= lost_from)
+    let mut behind = Vec::new();
+    while lost.start < lost.end
+        && let Some(header) = window.trailer(lost.end)
+        && header.offset >= lost.start
+        && numbers.contains(&header.number)
     {
-        found.push(header);
-        lost_to = header.offset;
+        behind.push(header);
+        lost.end = header.offset;
+        numbers.end = header.number;
     }
-    found.retain(|header| numbers.contains(&header.number));
-    found.sort_unstable_by_key(|header| header.offset);
-    let before = found.iter().rposition(|header| header.offset < lost_from).map_or(0, |at| at + 1);
-    for header in &found[..before] {
-        salvage_batch(window, out, on_record, header);
+    if numbers.start < numbers.end {
+        let kind = DamageKind::Batches { first: numbers.start, last: BatchNumber(numbers.end.0 - 1) };
+        out.note(Damage { kind, segment, from: lost.start, to: lost.end });
     }
-    if lost_from < lost_to {
-        let first = found[..before].last().map_or(*numbers.start(), |header| header.number.next());
-        let last = found.get(before).map_or(*numbers.end(), |header| BatchNumber(header.number.0 - 1));
-        let kind = DamageKind::Batches { first, last: last.max(first) };
-        out.note(Damage { kind, segment: one.segment, from: lost_from, to: lost_to });
-    }
-    for header in &found[before..] {
+    for header in behind.iter().rev() {
         salvage_batch(window, out, on_record, header);
     }
 }

@@ -6,7 +6,6 @@ use crate::packed::{pack, packed_len};
 use crate::recover::{Recovered, SegmentExtent};
 use crate::replay::give_out;
 use crate::salvage::salvage;
-use crate::survey::{Surveyed, Usage};
 use crate::window::Window;
 use tidegate_ids::{BatchNumber, Position};
 
@@ -99,17 +98,9 @@ impl<M: Medium> Scan<'_, M> {
             return;
         }
         let to = self.next_sound(end);
-        let one = Surveyed {
-            segment: extent.segment,
-            header: None,
-            bytes: extent.end,
-            block: extent.block_bytes,
-            usage: Usage::Used,
-            bound: None,
-        };
         let mut ignored = Recovered::default();
-        let numbers = BatchNumber(0)..=BatchNumber(u64::MAX);
-        salvage(&mut self.window, &mut ignored, &mut take, &one, self.at..to, numbers);
+        let numbers = BatchNumber(0)..BatchNumber(u64::MAX);
+        salvage(&mut self.window, &mut ignored, &mut take, extent.segment, self.at..to, numbers);
         self.at = to;
     }
 

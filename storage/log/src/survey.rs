@@ -20,6 +20,17 @@ pub(crate) struct Surveyed {
     pub(crate) usage: Usage,
     /// Where the next used segment says that this one ended.
     pub(crate) bound: Option<PreviousEnd>,
+    /// The last batch of this segment, as the header or the first batch of the next used one says.
+    pub(crate) last_batch: Option<BatchNumber>,
+    /// Without a sound header: the first batch that can be found in it.
+    pub(crate) first_batch: Option<BatchNumber>,
+}
+
+impl Surveyed {
+    /// A segment of which only its extent is known.
+    pub(crate) const fn bare(segment: u32, bytes: u32, block: u32, usage: Usage) -> Self {
+        Self { segment, header: None, bytes, block, usage, bound: None, last_batch: None, first_batch: None }
+    }
 }
 
 /// Whether a segment belongs to the log.
@@ -79,19 +90,11 @@ fn look<M: Medium>(
     segment: u32,
     len: Option<u32>,
 ) -> Result<Surveyed, RecoverError> {
-    let missing = Surveyed {
-        segment,
-        header: None,
-        bytes: 0,
-        block: BLOCK_BYTES_MIN,
-        usage: Usage::Missing,
-        bound: None,
-    };
-    let Some(len) = len else { return Ok(missing) };
+    let Some(len) = len else { return Ok(Surveyed::bare(segment, 0, BLOCK_BYTES_MIN, Usage::Missing)) };
     window.open(segment);
     let header = window.slice(0, SEGMENT_HEADER_BYTES).first_chunk().and_then(SegmentHeader::decode);
     let Some(header) = header.filter(|header| header.segment == segment) else {
-        return Ok(Surveyed { bytes: len, usage: Usage::Spare, ..missing });
+        return Ok(Surveyed::bare(segment, len, BLOCK_BYTES_MIN, Usage::Spare));
     };
     if header.format_version != FORMAT_VERSION {
         return Err(RecoverError::Version { segment, version: header.format_version });
@@ -99,14 +102,8 @@ fn look<M: Medium>(
     if header.encoding != 0 {
         return Err(RecoverError::Encoding { segment, encoding: header.encoding });
     }
-    Ok(Surveyed {
-        segment,
-        header: Some(header),
-        bytes: header.segment_bytes,
-        block: header.block_bytes,
-        usage: Usage::Used,
-        bound: None,
-    })
+    let (bytes, block) = (header.segment_bytes, header.block_bytes);
+    Ok(Surveyed { header: Some(header), ..Surveyed::bare(segment, bytes, block, Usage::Used) })
 }
 
 /// A segment without a sound header was used if a sound header names it, or if a batch in it knows another one in it
@@ -119,34 +116,38 @@ fn judge_headerless<M: Medium>(window: &mut Window<'_, M>, all: &mut [Surveyed])
         one.block = block;
         one.bytes -= one.bytes % block;
         window.open(one.segment);
-        if named.contains(&one.segment) {
-            one.usage = Usage::Used;
-            continue;
-        }
         let start = look_ahead(window, 0, one.bytes.min(HEADERLESS_SCAN_BYTES), block);
-        let Some(first) = start.first else {
-            one.usage = if start.dirty_end.is_some() { Usage::Torn } else { Usage::Spare };
-            continue;
+        one.first_batch = start.first;
+        let is_proven = named.contains(&one.segment)
+            || start.first.is_some_and(|first| look_ahead(window, 0, one.bytes, block).proven >= first);
+        one.usage = match start.dirty_end {
+            _ if is_proven => Usage::Used,
+            Some(_) => Usage::Torn,
+            None => Usage::Spare,
         };
-        let proven = look_ahead(window, 0, one.bytes, block).proven;
-        one.usage = if proven >= first { Usage::Used } else { Usage::Torn };
     }
 }
 
-/// Gives each used segment the end that its successor's header records.
+/// Gives each used segment the end that its successor's header records. If that header is lost, the successor's first
+/// batch still says the number of the last one before it, so that a tail cut long ago stays cut.
 fn bind(all: &mut [Surveyed]) {
-    let mut successor: Option<SegmentHeader> = None;
+    let mut successor: Option<Surveyed> = None;
     for one in all.iter_mut().rev().filter(|one| one.usage == Usage::Used) {
-        if let Some(next) = successor {
-            if next.previous.end.segment == one.segment {
+        match successor {
+            Some(Surveyed { header: Some(next), .. }) if next.previous.end.segment == one.segment => {
                 one.bound = Some(next.previous);
-            } else if next.previous.end.segment < one.segment {
+                one.last_batch = Some(next.previous.batch);
+            }
+            Some(Surveyed { header: Some(next), .. }) if next.previous.end.segment < one.segment => {
                 // The log went on without this one: it was cut whole.
                 one.usage = Usage::Torn;
                 continue;
             }
+            Some(Surveyed { header: Some(next), .. }) => one.last_batch = Some(next.previous.batch),
+            Some(next) => one.last_batch = next.first_batch.map(|first| BatchNumber(first.0 - 1)),
+            None => {}
         }
-        successor = one.header;
+        successor = Some(*one);
     }
 }
 

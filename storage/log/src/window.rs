@@ -11,6 +11,7 @@ const SECTOR: usize = BLOCK_BYTES_MIN as usize;
 pub(crate) struct Window<'m, M> {
     medium: &'m mut M,
     segment: u32,
+    segment_len: usize,
     guard: Guard,
     start: usize,
     bytes: Vec<u8>,
@@ -20,12 +21,21 @@ pub(crate) struct Window<'m, M> {
 
 impl<'m, M: Medium> Window<'m, M> {
     pub(crate) const fn new(medium: &'m mut M, guard: Guard) -> Self {
-        Self { medium, segment: 0, guard, start: 0, bytes: Vec::new(), unreadable: Vec::new() }
+        Self {
+            medium,
+            segment: 0,
+            segment_len: 0,
+            guard,
+            start: 0,
+            bytes: Vec::new(),
+            unreadable: Vec::new(),
+        }
     }
 
     /// Goes on with another segment.
     pub(crate) fn open(&mut self, segment: u32) {
         self.segment = segment;
+        self.segment_len = self.medium.segment_len(segment).map_or(0, |len| len as usize);
         self.bytes.clear();
         self.unreadable.clear();
     }
@@ -43,7 +53,8 @@ impl<'m, M: Medium> Window<'m, M> {
         let offset = offset as usize;
         let holds = offset >= self.start && offset + len <= self.start + self.bytes.len();
         if !holds {
-            self.fill(offset, len.max(WINDOW_BYTES));
+            let ahead = self.segment_len.saturating_sub(offset).min(WINDOW_BYTES);
+            self.fill(offset, len.max(ahead));
         }
         let at = offset - self.start;
         &self.bytes[at..at + len]

@@ -1,9 +1,9 @@
 //! A range of sequences by skew-binary links: at most 3·log2(n) steps to its upper end, then one step per record.
 
 use super::{Direction, PageEnd, ReadError, ReadSpec, Walk, is_record};
-use crate::fetch::{Fetch, FetchError};
+use crate::fetch::{Fetch, FetchError, Remains};
 use crate::limits::PAGE_RECORDS_MAX;
-use crate::record::Placement;
+use crate::record::{Placement, RecordHead};
 use crate::spine::jump_sequence;
 use tidegate_ids::{Location, Sequence, StreamId};
 
@@ -63,6 +63,9 @@ struct Search<'f, F> {
     newest: Cell,
 }
 
+/// Why a record could not be reached: the error, and where it happened.
+type Lost = (FetchError, Location);
+
 impl<F: Fetch> Search<'_, F> {
     /// Collects `high` down to `low`. If a segment on the way is gone: the lowest sequence that is left.
     fn collect(&mut self, walk: &mut Walk, low: u64, high: u64) -> Result<Option<Sequence>, ReadError> {
@@ -73,78 +76,101 @@ impl<F: Fetch> Search<'_, F> {
                 None => self.seek(walk, sequence),
             };
             let arrived = location.and_then(|location| {
-                walk.steps += 1;
-                let links = self.arrive(Cell { location, sequence }, Some(&mut *walk));
-                links.map_err(|error| (error, location))
+                let record = self.arrive(walk, Cell { location, sequence })?;
+                Ok((location, record))
             });
-            at = match arrived {
-                Ok(links) => Some(links.prev).filter(|prev| is_record(*prev)),
-                Err((FetchError::Damaged(links), _)) => {
+            let links = match arrived {
+                Ok((location, (links, Some(head)))) => {
+                    walk.collect(location, &head);
+                    Some(links)
+                }
+                Ok((_, (links, None))) => {
                     walk.note_damaged();
-                    links.map(|links| links.prev).filter(|prev| is_record(*prev))
+                    Some(links)
+                }
+                Err((FetchError::Damaged(_), _)) => {
+                    walk.note_damaged();
+                    None
                 }
                 Err((FetchError::Dropped, _)) => return self.first_available(walk).map(Some),
                 Err((FetchError::Elsewhere, at)) => return Err(ReadError::Elsewhere(at)),
             };
+            // Without links, the next one is sought from the newest record again.
+            at = links.map(|links| links.prev).filter(|prev| is_record(*prev));
         }
         Ok(None)
     }
 
-    /// Where the record `target` is: by a jump as long as it does not lead too far, else to the record before.
-    fn seek(&mut self, walk: &mut Walk, target: Sequence) -> Result<Location, (FetchError, Location)> {
+    /// Where the record `target` is: by a jump as long as it does not lead too far, else to the record before. A jump onto
+    /// a broken record is gone round by the record before.
+    fn seek(&mut self, walk: &mut Walk, target: Sequence) -> Result<Location, Lost> {
         let mut cell = self.newest;
-        while cell.sequence > target {
-            walk.steps += 1;
-            let links = match self.arrive(cell, None) {
-                Ok(links) | Err(FetchError::Damaged(Some(links))) => links,
-                Err(error) => return Err((error, cell.location)),
-            };
-            cell = self.step(&links, cell, target);
+        if cell.sequence == target {
+            return Ok(cell.location);
         }
-        Ok(cell.location)
-    }
-
-    fn step(&mut self, links: &Placement, from: Cell, target: Sequence) -> Cell {
-        let jump = Cell { location: links.jump, sequence: jump_sequence(from.sequence) };
-        let prev = Cell { location: links.prev, sequence: Sequence(from.sequence.0 - 1) };
-        if jump.sequence < target || jump.location == prev.location {
-            return prev;
+        let (mut links, _) = self.arrive(walk, cell)?;
+        'steps: loop {
+            let mut lost = (FetchError::Damaged(Remains::default()), cell.location);
+            for next in ways(&cell, &links).into_iter().filter(|next| next.sequence >= target) {
+                if next.sequence == target {
+                    return Ok(next.location);
+                }
+                match self.arrive(walk, next) {
+                    Ok((found, _)) => {
+                        (cell, links) = (next, found);
+                        continue 'steps;
+                    }
+                    Err((FetchError::Damaged(remains), at)) => lost = (FetchError::Damaged(remains), at),
+                    Err(other) => return Err(other),
+                }
+            }
+            return Err(lost);
         }
-        // A jump onto a broken record goes round it by the record before, as far as that leads.
-        let broken = matches!(self.arrive(jump, None), Err(FetchError::Damaged(None)));
-        if broken && jump.sequence > target { prev } else { jump }
     }
 
     /// The lowest sequence still there: down by every link that leads somewhere.
     fn first_available(&mut self, walk: &mut Walk) -> Result<Sequence, ReadError> {
         let mut cell = self.newest;
-        let mut links = self.arrive(cell, None).map_err(|error| error.at(cell.location))?;
-        while cell.sequence.0 > 1 {
-            let jump = Cell { location: links.jump, sequence: jump_sequence(cell.sequence) };
-            let prev = Cell { location: links.prev, sequence: Sequence(cell.sequence.0 - 1) };
-            let next = [jump, prev].into_iter().find_map(|next| {
-                walk.steps += 1;
-                let found = is_record(next.location).then(|| self.arrive(next, None));
-                found.and_then(Result::ok).map(|links| (next, links))
-            });
-            let Some((next, found)) = next else { break };
-            (cell, links) = (next, found);
+        let (mut links, _) = self.arrive(walk, cell).map_err(|(error, at)| error.at(at))?;
+        'steps: loop {
+            for next in ways(&cell, &links).into_iter().filter(|next| next.sequence.0 > 0) {
+                match self.arrive(walk, next) {
+                    Ok((found, _)) => {
+                        (cell, links) = (next, found);
+                        continue 'steps;
+                    }
+                    Err((FetchError::Elsewhere, at)) => return Err(ReadError::Elsewhere(at)),
+                    Err(_) => {}
+                }
+            }
+            return Ok(cell.sequence);
         }
-        Ok(cell.sequence)
     }
 
-    /// Reads a record and verifies that it is what its link said; collects it into `walk` if one is given.
-    fn arrive(&mut self, cell: Cell, walk: Option<&mut Walk>) -> Result<Placement, FetchError> {
+    /// Reads a record and verifies that it is what its link said: its links, and its head if all of it is sound.
+    fn arrive(&mut self, walk: &mut Walk, cell: Cell) -> Result<(Placement, Option<RecordHead>), Lost> {
+        let nothing = (FetchError::Damaged(Remains::default()), cell.location);
         if !is_record(cell.location) {
-            return Err(FetchError::Damaged(None));
+            return Err(nothing);
         }
-        let record = self.fetch.fetch(cell.location)?;
-        if record.head.stream != self.stream || record.head.sequence != cell.sequence {
-            return Err(FetchError::Damaged(None));
+        walk.steps += 1;
+        let ours = |head: &RecordHead| head.stream == self.stream && head.sequence == cell.sequence;
+        match self.fetch.fetch(cell.location) {
+            Ok(record) if ours(&record.head) => Ok((record.placement, Some(record.head))),
+            Ok(_) => Err(nothing),
+            Err(FetchError::Damaged(Remains { placement: Some(links), head }))
+                if head.is_none_or(|head| ours(&head)) =>
+            {
+                Ok((links, None))
+            }
+            Err(error) => Err((error, cell.location)),
         }
-        if let Some(walk) = walk {
-            walk.collect(cell.location, &record.head);
-        }
-        Ok(record.placement)
     }
+}
+
+/// The records that one leads to, the further one first.
+fn ways(from: &Cell, links: &Placement) -> [Cell; 2] {
+    let jump = Cell { location: links.jump, sequence: jump_sequence(from.sequence) };
+    let prev = Cell { location: links.prev, sequence: Sequence(from.sequence.0.saturating_sub(1)) };
+    [jump, prev]
 }

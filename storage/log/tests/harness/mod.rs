@@ -143,6 +143,14 @@ impl Log {
         self.refill();
     }
 
+    /// Writes and syncs everything; the cursors stay where they are.
+    pub fn flush_without_release(&mut self) {
+        while let Some(batch) = self.write_batch() {
+            self.appender.synced(batch.number);
+        }
+        self.refill();
+    }
+
     /// Appends `count` records of varying lengths over `streams` streams, a batch every `per_batch`.
     pub fn fill(&mut self, count: u64, streams: u64, per_batch: u64) {
         for i in 0..count {
