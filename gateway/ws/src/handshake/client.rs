@@ -1,7 +1,7 @@
 //! The client's half of the opening handshake (RFC 6455, 4.1).
 
 use super::accept::{accept_text, key_text};
-use super::fields::{Repeated, is_field_text, is_token, list_holds, single, strip_leading_lines, values};
+use super::fields::{Repeated, is_field_text, is_token, list_holds, single, values};
 use crate::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_FIELDS_MAX};
 use std::fmt;
 
@@ -137,7 +137,7 @@ pub fn parse_response<'a>(
         Ok(httparse::Status::Partial) if head.len() < HANDSHAKE_BYTES_MAX => return Ok(None),
         _ => return Err(ResponseError::NotHttp),
     };
-    let head = strip_leading_lines(&head[..consumed]);
+    let head = &head[..consumed];
     if response.version != Some(1) {
         return Err(ResponseError::NotHttp);
     }

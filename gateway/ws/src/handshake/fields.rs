@@ -1,9 +1,9 @@
 //! The field lines of a head that `httparse` has accepted, walked again without a table on the heap.
 
-/// Name and value of each field line in `head`, which starts with its request or status line and ends with the empty one.
-/// Values are without the white space around them.
+/// Name and value of each field line in `head`; values are without the white space around them. A request or status line
+/// may come out too, under a name with a space in it, which is nobody's.
 pub(super) fn fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+    head.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
         Some((line[..colon].trim_ascii(), line[colon + 1..].trim_ascii()))
     })
@@ -49,10 +49,4 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 /// Whether `text` may stand in a field value that we write: visible characters and spaces, so nothing that ends a line.
 pub(super) fn is_field_text(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-}
-
-/// `httparse` skips empty lines before a request or status line (RFC 9112, 2.2).
-pub(super) fn strip_leading_lines(head: &[u8]) -> &[u8] {
-    let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
-    &head[start..]
 }

@@ -1,9 +1,7 @@
 //! The server's half of the opening handshake (RFC 6455, 4.2).
 
 use super::accept::{KEY_CHARS, accept_text, is_key};
-use super::fields::{
-    Repeated, is_field_text, is_token, list, list_holds, single, strip_leading_lines, values,
-};
+use super::fields::{Repeated, is_field_text, is_token, list, list_holds, single, values};
 use crate::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_FIELDS_MAX, PROTOCOLS_MAX, REJECT_TEXT_BYTES_MAX};
 use std::fmt;
 
@@ -205,7 +203,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Upgrade<'_>>, HandshakeError> {
         }
         httparse::Status::Partial => return Ok(None),
     };
-    let head = strip_leading_lines(&head[..consumed]);
+    let head = &head[..consumed];
     if request.method != Some("GET") {
         return Err(HandshakeError::Method);
     }

@@ -68,7 +68,11 @@ fn targets() {
     check("ftp://chat.example/ws", Err(HandshakeError::Target));
     check("ws://chat.example?a", Err(HandshakeError::Target));
     check("/ws#part", Err(HandshakeError::Target));
+    check("/w\u{e9}", Err(HandshakeError::Target));
     check("*", Err(HandshakeError::Target));
+    // What stands in the target is no field.
+    check("/?Origin:x", Ok(("/", Some("Origin:x"))));
+    check("/Sec-WebSocket-Protocol:,", Ok(("/Sec-WebSocket-Protocol:,", None)));
     check("ws", Err(HandshakeError::Target));
     check("?a", Err(HandshakeError::Target));
 }
