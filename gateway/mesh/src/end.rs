@@ -2,11 +2,10 @@
 
 use crate::limits::{RING_BYTES_MAX, SHARDS_MAX, WORD_BYTES};
 use crate::ring::{Reader, Writer, frame_words, ring};
-use crate::sleep::{SleepFlag, published};
+use crate::sleep::{SleepFlag, Starved, published};
 use core::cell::Cell;
 use core::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The two lanes of an ordered pair of shards (DESIGN 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,12 +74,9 @@ pub struct Counters {
     pub depth_bytes_max: u64,
 }
 
-/// What the two ends of one ring share beside it.
-struct Starved(AtomicBool);
-
 struct Outgoing {
     writer: Writer,
-    /// Set while this shard sleeps and waits for room.
+    /// Set while this shard sleeps and waits for room in this ring.
     starved: Arc<Starved>,
     /// The room last seen when it was less than the largest frame: more than this is news to sleep over.
     wanted_above: Cell<Option<usize>>,
@@ -104,13 +100,6 @@ impl Outgoing {
             self.wanted_above.set(None);
         }
         grown
-    }
-}
-
-impl Incoming {
-    /// Whether the writer sleeps until there is room; said once.
-    fn take_starved(&self) -> bool {
-        self.starved.0.load(Ordering::Relaxed) && self.starved.0.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -169,7 +158,7 @@ pub fn build(
 
 fn pair(words: usize) -> (Outgoing, Incoming) {
     let (writer, reader) = ring(words);
-    let starved = Arc::new(Starved(AtomicBool::new(false)));
+    let starved = Arc::new(Starved::new());
     let outgoing = Outgoing { writer, starved: Arc::clone(&starved), wanted_above: Cell::new(None) };
     (outgoing, Incoming { reader, starved })
 }
@@ -272,7 +261,7 @@ impl MeshEnd {
         for outgoing in
             self.outgoing.iter().flatten().filter(|outgoing| outgoing.wanted_above.get().is_some())
         {
-            outgoing.starved.0.store(true, Ordering::Relaxed);
+            outgoing.starved.set(true);
         }
         let (incoming, outgoing) = (&self.incoming, &self.outgoing);
         let asleep = self.flags[usize::from(self.shard)].announce(|| {
@@ -281,12 +270,22 @@ impl MeshEnd {
             frame || grown > 0
         });
         self.counters.sleeps += u64::from(asleep);
+        if !asleep {
+            self.stop_waiting();
+        }
         asleep
     }
 
     /// Takes the sleep flag down. Call it after every sleep, however it ended.
     pub fn awake(&mut self) {
         self.flags[usize::from(self.shard)].awake();
+        self.stop_waiting();
+    }
+
+    fn stop_waiting(&mut self) {
+        self.outgoing.iter().flatten().filter(|outgoing| outgoing.starved.is_set()).for_each(|outgoing| {
+            outgoing.starved.set(false);
+        });
     }
 
     /// Names the peers to be woken: those that had published their sleep flag and got a frame since the last
@@ -300,7 +299,7 @@ impl MeshEnd {
         for (peer, touched) in self.touched.iter_mut().enumerate().filter(|(_, touched)| **touched != 0) {
             let pushed = *touched & PUSHED != 0;
             *touched = 0;
-            let starved = self.incoming[peer].iter().filter(|incoming| incoming.take_starved()).count() > 0;
+            let starved = self.incoming[peer].iter().any(|incoming| incoming.starved.is_set());
             if (pushed || starved) && self.flags[peer].take() {
                 self.counters.wakes += 1;
                 wake(peer as u16);

@@ -3,7 +3,7 @@
 //! The sleeper stores the flag, then looks at its rings. A peer publishes to a ring, then looks at the flag.
 //! Each has a sequentially consistent fence between its store and its load, so at least one of the two sees
 //! the other's store: either the sleeper finds the frame, or the peer finds the flag and wakes it. The peer
-//! takes the flag with a swap, so that one sleep is woken at most once.
+//! takes the flag by exchange, so that one sleep is woken at most once.
 
 #[cfg(all(test, loom))]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -32,8 +32,8 @@ impl SleepFlag {
         true
     }
 
-    /// Takes the flag down after sleeping, however the sleep ended. A swap, like the peers': so all takings of
-    /// this sleep's flag stand in one order, before the next sleep raises it.
+    /// Takes the flag down after sleeping, however the sleep ended. A swap, because peers exchange it: all
+    /// takings of this sleep's flag stand in one order, before the next sleep raises it.
     pub(crate) fn awake(&self) {
         self.0.swap(false, Ordering::Relaxed);
     }
@@ -41,7 +41,29 @@ impl SleepFlag {
     /// Whether the shard sleeps and this caller is the one to wake it. The caller has called [`published`]
     /// since it pushed.
     pub(crate) fn take(&self) -> bool {
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Acquire)
+        let asleep = self.0.load(Ordering::Relaxed);
+        asleep && self.0.compare_exchange(true, false, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// What a ring's reader sees of a writer that sleeps until there is room. Only the writer changes it, before it raises
+/// its sleep flag and after it has taken that down: a reader that took it down itself could do so for an older sleep,
+/// and leave the next one without a wake.
+pub(crate) struct Starved(AtomicBool);
+
+impl Starved {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// The writer is about to sleep, or has slept.
+    pub(crate) fn set(&self, starved: bool) {
+        self.0.store(starved, Ordering::Relaxed);
+    }
+
+    /// Whether a pop is what the writer waits for. The caller has called [`published`] since it popped.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -100,3 +100,37 @@ fn two_peers_wake_a_sleeper_once() {
         assert!(wakes == 1 || !asleep, "a wake-up was lost");
     });
 }
+
+/// A writer waits for room: it sleeps until a reader has taken as much as it needs. It may give up in between, because
+/// something else came, and sleep again.
+#[test]
+fn no_wake_up_for_room_is_lost() {
+    const NEEDED: usize = 2;
+    loom::model(|| {
+        let shared = Shared::new();
+        let starved = Arc::new(Starved::new());
+        let reader = {
+            let (shared, starved) = (Arc::clone(&shared), Arc::clone(&starved));
+            thread::spawn(move || {
+                for _ in 0..NEEDED {
+                    shared.ring.fetch_add(1, Ordering::Release);
+                    published();
+                    if starved.is_set() && shared.flag.take() {
+                        shared.wakes.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        };
+        // The first attempt finds something else to do.
+        starved.set(true);
+        assert!(!shared.flag.announce(|| true));
+        starved.set(false);
+        shared.wakes.swap(0, Ordering::Relaxed);
+        let seen = shared.ring.load(Ordering::Acquire);
+        starved.set(true);
+        let asleep = shared.flag.announce(|| shared.ring.load(Ordering::Acquire) > seen);
+        reader.join().expect("the reader ends");
+        let lost = asleep && seen < NEEDED && shared.wakes.load(Ordering::Relaxed) == 0;
+        assert!(!lost, "a wake-up was lost");
+    });
+}
