@@ -138,6 +138,29 @@ impl Conversation {
         span.filter(|(start, end)| start <= end)
     }
 
+    /// The part of [from, to] that is owed to the user and comes last; `None` if no part is.
+    #[must_use]
+    pub fn last_owed(&self, user: UserId, from: Sequence, to: Sequence) -> Option<(Sequence, Sequence)> {
+        let span = match self.id.kind() {
+            Some(ConversationKind::Direct(low, high)) => (user == low || user == high).then_some((from, to)),
+            _ => self.membership.stays_of(user).iter().rev().find_map(|stay| {
+                let end = stay.interval.left.map_or(to, |left| left.min(to));
+                let start = stay.interval.joined.max(from);
+                (start <= end).then_some((start, end))
+            }),
+        };
+        span.filter(|(start, end)| start <= end)
+    }
+
+    /// Whether the user ever belonged, and so may read.
+    #[must_use]
+    pub fn may_read(&self, user: UserId) -> bool {
+        match self.id.kind() {
+            Some(ConversationKind::Direct(low, high)) => user == low || user == high,
+            _ => !self.membership.stays_of(user).is_empty(),
+        }
+    }
+
     /// How many sequences of [from, to] are owed to the user.
     #[must_use]
     pub fn owed_count(&self, user: UserId, from: Sequence, to: Sequence) -> u64 {
@@ -386,6 +409,10 @@ mod tests {
         assert_eq!(owed(1, 4), Some((Sequence(1), Sequence(2))));
         assert_eq!(owed(3, 4), Some((Sequence(4), Sequence(4))));
         assert_eq!(owed(3, 3), None);
+        let last = |from, to| group.last_owed(BOB.user, Sequence(from), Sequence(to));
+        assert_eq!(last(1, 4), Some((Sequence(4), Sequence(4))));
+        assert_eq!(last(1, 3), Some((Sequence(1), Sequence(2))));
+        assert!(group.may_read(BOB.user) && !group.may_read(UserId(9)));
         assert_eq!(group.owed_count(BOB.user, Sequence(1), Sequence(4)), 3);
     }
 

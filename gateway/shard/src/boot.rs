@@ -1,0 +1,366 @@
+//! The start: one pass over all logs finds every stream and every checkpoint; what was not fed is fed again.
+//!
+//! Recovery folds nothing but locators: every stream begins cold. Then each shard reads the unfed ends of all logs in
+//! order, and ships the records of the conversations it owns now by the same code as live. Nobody is connected yet, so
+//! being fed again opens ranges. When every shard has said that it is done, what this shard has consumed is the
+//! recovered end of every log; that is a checkpoint, and with its commit the shard is ready.
+
+use crate::commit::Waiting;
+use crate::counters::Counter;
+use crate::cursor::{Ship, Shipper};
+use crate::limits::LOAD_BYTES_MAX;
+use crate::mesh_frame::Outcome;
+use crate::output::{Output, ReadRequest};
+use crate::port::Lane;
+use crate::reads::ReadPurpose;
+use crate::records::{RecordKind, Sequenced, read_checkpoint};
+use crate::shard::{Shard, Turn};
+use crate::state::read_part;
+use crate::streams::Locator;
+use crate::table::{IdHash, IdMap};
+use std::collections::{BTreeMap, VecDeque};
+use tidegate_domain::Route;
+use tidegate_ids::{Location, LogId, Position, ShardIndex, StreamId};
+use tidegate_storage_log::{PackedRecords, PageEnd, RecordView};
+
+/// A log and where it validly ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Which log.
+    pub log: LogId,
+    /// Behind its last record.
+    pub end: Position,
+}
+
+/// What recovery found for one shard of this start.
+#[derive(Debug)]
+pub struct ShardSeed {
+    epoch: u32,
+    locators: Vec<(StreamId, Locator)>,
+    feeds: VecDeque<Feed>,
+    fed: Vec<(LogId, Position)>,
+}
+
+/// The unfed end of one log.
+#[derive(Clone, Debug)]
+struct Feed {
+    log: LogId,
+    at: Position,
+    end: Position,
+    /// Per target, how far it was fed.
+    fed: Vec<Position>,
+}
+
+/// One pass over all logs, in the order of epochs and shards, before the shards exist.
+#[derive(Debug)]
+pub struct Recovery {
+    route: Route,
+    locators: Vec<BTreeMap<StreamId, Locator>>,
+    checkpoints: BTreeMap<LogId, Vec<(LogId, Position)>>,
+}
+
+impl Recovery {
+    /// Begins a pass for this start's number of shards.
+    #[must_use]
+    pub fn new(route: Route) -> Self {
+        let locators = (0..route.shards()).map(|_| BTreeMap::new()).collect();
+        Self { route, locators, checkpoints: BTreeMap::new() }
+    }
+
+    /// Notes one record.
+    pub fn record(&mut self, log: LogId, record: &RecordView<'_>) {
+        let Some(kind) = RecordKind::of(&record.head) else { return };
+        if kind == RecordKind::Checkpoint {
+            if let Some(fed) = read_checkpoint(record.body) {
+                self.checkpoints.insert(log, fed);
+            }
+            return;
+        }
+        let stream = record.head.stream;
+        let Some(owner) = self.route.stream(&stream) else { return };
+        let locator = self.locators[usize::from(owner.0)].entry(stream).or_default();
+        if kind.is_state() {
+            // Parts without their last one were cut by a crash, and are never looked at.
+            let is_last = read_part(record.body).is_some_and(|(index, count, _)| index + 1 == count);
+            if is_last {
+                locator.state = record.location;
+                if kind == RecordKind::UserState {
+                    locator.last = Location::NONE;
+                }
+            }
+            return;
+        }
+        locator.last = record.location;
+        if kind.is_sequenced() {
+            locator.sequence = record.head.sequence;
+        }
+        locator.has_devices |= kind == RecordKind::DeviceRegistered;
+    }
+
+    /// Ends the pass: one seed per shard of now. `logs` are all logs with their ends, `epochs` all epochs with their
+    /// numbers of shards, both rising; the last epoch is this start's.
+    #[must_use]
+    pub fn finish(self, logs: &[LogEnd], epochs: &[(u32, u16)]) -> Vec<ShardSeed> {
+        let Some((epoch, shards)) = epochs.last().copied() else { unreachable!("a start has an epoch") };
+        assert_eq!(shards, self.route.shards(), "the last epoch is this start's");
+        let fed_of: Vec<BTreeMap<LogId, Position>> =
+            (0..shards).map(|target| fed_vector(&self.checkpoints, epochs, target)).collect();
+        let fed =
+            |target: u16, log: LogId| fed_of[usize::from(target)].get(&log).copied().unwrap_or_default();
+        let feed = |end: &LogEnd| {
+            let fed: Vec<Position> = (0..shards).map(|target| fed(target, end.log)).collect();
+            let at = fed.iter().copied().min().unwrap_or_default();
+            Feed { log: end.log, at, end: end.end, fed }
+        };
+        let feeds: VecDeque<Feed> = logs.iter().map(feed).filter(|feed| feed.at < feed.end).collect();
+        let ends: Vec<(LogId, Position)> = logs.iter().map(|end| (end.log, end.end)).collect();
+        let seed = |locators: BTreeMap<StreamId, Locator>| ShardSeed {
+            epoch,
+            locators: locators.into_iter().collect(),
+            feeds: feeds.clone(),
+            fed: ends.clone(),
+        };
+        self.locators.into_iter().map(seed).collect()
+    }
+}
+
+/// How far a shard of the newest epoch was fed. With another number of shards a target begins at the first record that
+/// any user now on it was not fed; users are spread by hash over all old targets, so that is the minimum over these.
+fn fed_vector(
+    checkpoints: &BTreeMap<LogId, Vec<(LogId, Position)>>,
+    epochs: &[(u32, u16)],
+    target: u16,
+) -> BTreeMap<LogId, Position> {
+    let Some(((epoch, _), older)) = epochs.split_last() else { return BTreeMap::new() };
+    let own = checkpoints.get(&LogId { epoch: *epoch, shard: ShardIndex(target) });
+    if let Some(own) = own {
+        return own.iter().copied().collect();
+    }
+    let Some((_, shards)) = older.last() else { return BTreeMap::new() };
+    let vectors: Vec<BTreeMap<LogId, Position>> =
+        (0..*shards).map(|target| fed_vector(checkpoints, older, target)).collect();
+    let mut least = vectors.first().cloned().unwrap_or_default();
+    for (log, position) in &mut least {
+        let others = vectors.iter().map(|vector| vector.get(log).copied().unwrap_or_default());
+        *position = others.min().unwrap_or_default();
+    }
+    least
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Feeding,
+    /// The own part is done; others are not.
+    Waiting,
+    /// The checkpoint is being committed.
+    Committing,
+    Ready,
+}
+
+/// The start of one shard.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    epoch: u32,
+    stage: Stage,
+    feeds: VecDeque<Feed>,
+    chunk: Option<Chunk>,
+    reading: bool,
+    /// Targets told that this shard is done, and sources that said so.
+    told: u16,
+    done: u16,
+    ends: Vec<(LogId, Position)>,
+    /// Streams that could not be loaded: their records are not fed, which is counted.
+    unreadable: Vec<StreamId>,
+    /// The first segment that this start writes: everything before it belongs to feeds, not to cursors.
+    first_segment: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    records: Vec<u8>,
+    /// Records done, and the next target of the one after them.
+    done: usize,
+    target: u16,
+    next: Position,
+}
+
+impl ShardSeed {
+    /// Splits into the table of streams and the rest.
+    pub(crate) fn open(self, hash: IdHash) -> (IdMap<StreamId, Locator>, Boot) {
+        let mut locators = IdMap::with_capacity_and_hasher(self.locators.len() * 2, hash);
+        locators.extend(self.locators);
+        let boot = Boot {
+            epoch: self.epoch,
+            stage: Stage::Feeding,
+            feeds: self.feeds,
+            chunk: None,
+            reading: false,
+            told: 0,
+            done: 0,
+            ends: self.fed,
+            unreadable: Vec::new(),
+            first_segment: None,
+        };
+        (locators, boot)
+    }
+}
+
+impl Boot {
+    pub(crate) const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    /// Where every log ended when this start began.
+    pub(crate) fn ends(&self) -> &[(LogId, Position)] {
+        &self.ends
+    }
+
+    pub(crate) fn refeed_done(&mut self) {
+        self.done += 1;
+    }
+
+    /// A segment was given: the first one parts feeds from cursors.
+    pub(crate) fn segment(&mut self, number: u32) {
+        self.first_segment.get_or_insert(number);
+    }
+
+    /// Whether a record was written before this start.
+    pub(crate) fn is_before(&self, location: Location) -> bool {
+        self.first_segment.is_none_or(|first| location.segment < first)
+    }
+
+    pub(crate) fn unreadable(&mut self, stream: StreamId) {
+        if self.stage == Stage::Feeding {
+            self.unreadable.push(stream);
+        }
+    }
+}
+
+impl Shard {
+    /// Goes on with the start.
+    pub(crate) fn run_boot(&mut self, turn: &mut Turn<'_>) {
+        match self.boot.stage {
+            Stage::Ready | Stage::Committing => {}
+            Stage::Feeding => self.feed(turn),
+            Stage::Waiting => self.tell_and_wait(turn),
+        }
+    }
+
+    fn feed(&mut self, turn: &mut Turn<'_>) {
+        loop {
+            if self.boot.chunk.is_some() {
+                if !self.feed_chunk(turn) {
+                    return;
+                }
+                continue;
+            }
+            let Some(feed) = self.boot.feeds.front() else {
+                self.boot.stage = Stage::Waiting;
+                return self.tell_and_wait(turn);
+            };
+            if feed.at >= feed.end {
+                self.boot.feeds.pop_front();
+                continue;
+            }
+            if !self.boot.reading {
+                self.boot.reading = true;
+                let (log, from, to) = (feed.log, feed.at, feed.end);
+                let request = ReadRequest::Scan { log, from, to, bytes_max: LOAD_BYTES_MAX };
+                self.read_elsewhere(ReadPurpose::Refeed, request);
+            }
+            return;
+        }
+    }
+
+    pub(crate) fn on_refeed_chunk(&mut self, records: &[u8], end: &PageEnd) {
+        self.boot.reading = false;
+        self.boot.chunk = Some(Chunk { records: records.to_vec(), done: 0, target: 0, next: end.next });
+    }
+
+    /// The log could not be read: counted, and tried again in the next turn.
+    pub(crate) fn on_refeed_failed(&mut self) {
+        self.boot.reading = false;
+    }
+
+    /// Ships a chunk's records; false if it must wait for room or for a cold conversation.
+    fn feed_chunk(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Some(mut chunk) = self.boot.chunk.take() else { return true };
+        let records = std::mem::take(&mut chunk.records);
+        for record in PackedRecords(&records).iter().skip(chunk.done) {
+            let fed = self.feed_record(&record, &mut chunk.target, turn);
+            if !fed {
+                chunk.records = records;
+                self.boot.chunk = Some(chunk);
+                return false;
+            }
+            chunk.done += 1;
+            chunk.target = 0;
+        }
+        if let Some(feed) = self.boot.feeds.front_mut() {
+            // A scan that gives nothing more has reached the end.
+            feed.at = if chunk.next > feed.at { chunk.next } else { feed.end };
+        }
+        true
+    }
+
+    fn feed_record(&mut self, record: &RecordView<'_>, target: &mut u16, turn: &mut Turn<'_>) -> bool {
+        let Some(sequenced) = Sequenced::read(record) else { return true };
+        let conversation = sequenced.stamp.conversation;
+        if self.route.conversation(&conversation) != self.index {
+            return true;
+        }
+        let stream = StreamId::conversation(conversation);
+        if self.boot.unreadable.contains(&stream) {
+            self.stats.count(Counter::ReadsFailed);
+            return true;
+        }
+        if !self.streams.conversations.contains(&conversation) {
+            self.begin_load(stream, turn);
+            if !self.streams.conversations.contains(&conversation) {
+                return false;
+            }
+        }
+        let Some(feed) = self.boot.feeds.front() else { return true };
+        while *target < self.route.shards() {
+            if record.location >= feed.fed[usize::from(*target)] {
+                let Self { streams, route, limits, cursors, stats, .. } = self;
+                let shipping = &mut cursors.shipping;
+                let mut shipper =
+                    Shipper { streams, route: *route, limits, shipping, stats, mesh: turn.mesh };
+                match shipper.ship(record, Position::default(), ShardIndex(*target)) {
+                    Ship::NoRoom | Ship::Cold => return false,
+                    Ship::Sent => self.stats.count(Counter::Refed),
+                    Ship::Nobody => {}
+                }
+            }
+            *target += 1;
+        }
+        true
+    }
+
+    /// Tells every target that all was fed, and waits for all sources to say the same.
+    fn tell_and_wait(&mut self, turn: &mut Turn<'_>) {
+        while self.boot.told < self.route.shards() {
+            Outcome::RefeedDone.encode(&mut self.scratch);
+            if !turn.mesh.push(ShardIndex(self.boot.told), Lane::Results, &[&self.scratch]) {
+                return;
+            }
+            self.boot.told += 1;
+        }
+        let all_done = self.boot.done == self.route.shards() && !self.walks.are_under_way();
+        if all_done && self.owed.is_empty() && self.write_checkpoint(self.boot.ends.clone()) {
+            self.boot.stage = Stage::Committing;
+            self.after_commit(Waiting::Ready);
+        }
+    }
+
+    /// The start's checkpoint is committed.
+    pub(crate) fn on_boot_checkpoint(&mut self) {
+        self.boot.stage = Stage::Ready;
+        self.outputs.push_back(Output::Ready);
+    }
+}

@@ -1,0 +1,126 @@
+//! Every queue, table and loop of a shard, with its reason and what recovers a drop.
+
+use tidegate_domain::DomainLimits;
+use tidegate_ids::MonotonicNs;
+
+/// How often at least the shell ticks: half the shortest thing a client may wait for (50 ms for typing).
+pub const TICK_MS: u64 = 25;
+
+/// Bytes of a request or result frame in the mesh. The largest is a record: stamp, client id, the largest message, and
+/// the recipients of one shard (4096 x 8 B); doubled for ranges, which end early at 64 KiB or one record.
+pub const MESH_FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Frames taken from one ring in a turn, so that no peer starves another. The rest waits in the ring.
+pub const MESH_FRAMES_PER_TURN: usize = 256;
+
+/// Members walked in one turn (REQUIREMENTS 54). The rest follows in the next turn.
+pub const WALK_MEMBERS_PER_TURN: usize = 1000;
+
+/// Records a cursor looks at in a turn, so that shipping does not starve receiving.
+pub const CURSOR_RECORDS_PER_TURN: usize = 512;
+
+/// Records of an open range answered at once (DESIGN 6); a longer range is announced as `Dirty`.
+pub const DRAIN_RECORDS_MAX: u64 = 64;
+
+/// Bytes of an answer or a range: it ends early here, or after one record (PROTOCOL, `GetRange`).
+pub const RANGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Unsent bytes above which a connection is not read (DESIGN 4).
+pub const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes a connection may leave over at its hand-over: what fits one mesh frame beside the head. More closes with 4029.
+pub const LEFTOVER_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of an upgrade request (PROTOCOL names none; what browsers send is below 4 KiB).
+pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+
+/// Records a stream may collect since its last folded state before another is written, so that loading a cold stream
+/// reads at most about as many. A state of 500 members is 20 KiB against 1024 records of 200 B and more: a tenth.
+pub const RECORDS_PER_STATE: u64 = 1024;
+
+/// Bytes read at once for a load or a refeed.
+pub const LOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Connections looked at in one tick: a table of a million is swept in 10 s.
+pub const SWEEP_CONNECTIONS_PER_TICK: usize = 2560;
+
+/// Records a checkpoint writes in a turn (decision 0003).
+pub const CHECKPOINT_USERS_PER_TURN: usize = 256;
+
+/// Frames unanswered on one connection. PROTOCOL allows 256 in each conversation; this bounds all of them.
+pub const UNANSWERED_PER_CONNECTION_MAX: u32 = 1024;
+
+/// Ranges in flight on one connection (PROTOCOL, `GetRange`).
+pub const RANGES_PER_CONNECTION_MAX: u8 = 2;
+
+/// Rows of one `ConversationList` page.
+pub const CONVERSATION_ROWS_MAX: usize = 50;
+
+/// Limits and choices an operator may set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardLimits {
+    /// Sockets of this shard. More are closed with 4029.
+    pub connections_max: usize,
+    /// Users in memory; connected ones stay. Past it the newcomer is told to back off (4029).
+    pub hot_users_max: usize,
+    /// Conversations in memory. Past it, with none to evict, commands get `OVERLOADED`.
+    pub hot_conversations_max: usize,
+    /// Streams with a locator. Until snapshots exist it holds every stream; full answers `OVERLOADED`.
+    pub locators_max: usize,
+    /// Up to this many members the home lists recipients; above, slices are walked (DESIGN 2).
+    pub listed_members_max: usize,
+    /// Window entries of all connections; an empty pool counts as no credit.
+    pub window_entries_max: usize,
+    /// Answers that wait for a commit or for room. At the limit requests stay in their rings.
+    pub pending_max: usize,
+    /// Commands that wait for a cold stream. At the limit requests stay in their rings.
+    pub parked_max: usize,
+    /// Reads outstanding. At the limit loads and ranges wait.
+    pub reads_in_flight_max: usize,
+    /// Bytes copied aside for incomplete frames. An empty pool closes the newest offender with 1013.
+    pub held_bytes_max: usize,
+    /// From accept to `Hello`, and for an incomplete frame.
+    pub hello_deadline_ns: u64,
+    /// A socket full for this long closes with 4008.
+    pub send_stall_ns: u64,
+    /// Heartbeat of an active client, told in `Welcome`; three silent periods close with 4009.
+    pub heartbeat_active_ms: u32,
+    /// Heartbeat of a client in the background.
+    pub heartbeat_background_ms: u32,
+    /// How often a checkpoint is begun if anything was consumed.
+    pub checkpoint_interval_ns: u64,
+    /// How long a stopping gateway waits for its clients to go.
+    pub shutdown_grace_ns: u64,
+    /// Whether any user id may be written to (PROTOCOL, Token).
+    pub users_open: bool,
+    /// Whether `/echo` is served.
+    pub echo: bool,
+    /// Limits of the rules.
+    pub domain: DomainLimits,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            hot_users_max: 262_144,
+            hot_conversations_max: 131_072,
+            locators_max: 2_097_152,
+            listed_members_max: 64,
+            window_entries_max: 262_144,
+            pending_max: 16_384,
+            parked_max: 4096,
+            reads_in_flight_max: 64,
+            held_bytes_max: 64 * 1024 * 1024,
+            hello_deadline_ns: 10 * MonotonicNs::SECOND,
+            send_stall_ns: 10 * MonotonicNs::SECOND,
+            heartbeat_active_ms: 30_000,
+            heartbeat_background_ms: 300_000,
+            checkpoint_interval_ns: 5 * MonotonicNs::SECOND,
+            shutdown_grace_ns: MonotonicNs::SECOND,
+            users_open: true,
+            echo: false,
+            domain: DomainLimits::default(),
+        }
+    }
+}

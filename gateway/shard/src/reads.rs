@@ -1,0 +1,170 @@
+//! Reads of the log: from staging at once where the records are still there, else off the shard's thread.
+
+use crate::counters::Counter;
+use crate::event::ReadToken;
+use crate::mesh_frame::{Origin, Span};
+use crate::output::{Output, ReadRequest};
+use crate::shard::{Shard, Turn};
+use crate::table::{IdHash, IdMap};
+use std::collections::VecDeque;
+use tidegate_domain::Answer;
+use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, ShardIndex, StreamId};
+use tidegate_storage_log::{PageEnd, PageReader, ReadError, ReadSpec};
+
+/// What a read is for.
+#[derive(Clone, Debug)]
+pub(crate) enum ReadPurpose {
+    LoadState(StreamId),
+    LoadRecords(StreamId),
+    /// A piece of a queue's range, for its user's home.
+    Drain(DrainRead),
+    /// A client's `GetRange`.
+    Range(RangeRead),
+    /// The original answer of a duplicate.
+    Number(NumberRead),
+    /// A chunk of a log that is fed again.
+    Refeed,
+    /// A chunk for a cursor that fell behind staging.
+    Cursor(ShardIndex),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct DrainRead {
+    pub(crate) to: ShardIndex,
+    pub(crate) origin: Origin,
+    /// With `covered` if the page reaches its end.
+    pub(crate) answer: Answer,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RangeRead {
+    pub(crate) to: ShardIndex,
+    pub(crate) origin: Origin,
+    pub(crate) conversation: ConversationId,
+    pub(crate) span: Span,
+    /// What was asked for, within the head.
+    pub(crate) asked: (Sequence, Sequence),
+    /// The part of it that is owed and was read.
+    pub(crate) owed: (Sequence, Sequence),
+    pub(crate) head: Sequence,
+    pub(crate) first_available: Sequence,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NumberRead {
+    pub(crate) to: ShardIndex,
+    pub(crate) origin: Origin,
+    pub(crate) client_id: ClientId,
+    pub(crate) expected: CommandNumber,
+}
+
+/// Reads that wait or are under way.
+#[derive(Debug)]
+pub(crate) struct Reads {
+    next: u64,
+    under_way: IdMap<u64, ReadPurpose>,
+    queue: VecDeque<(ReadToken, ReadRequest)>,
+    issued: usize,
+    reader: PageReader,
+    records: Vec<u8>,
+}
+
+impl Reads {
+    pub(crate) fn new(hash: IdHash) -> Self {
+        Self {
+            next: 0,
+            under_way: IdMap::with_hasher(hash),
+            queue: VecDeque::new(),
+            issued: 0,
+            reader: PageReader::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Reads that wait or are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.under_way.len()
+    }
+}
+
+impl Shard {
+    /// Reads a page whose records are committed.
+    pub(crate) fn read(&mut self, purpose: ReadPurpose, spec: ReadSpec, turn: &mut Turn<'_>) {
+        let mut records = std::mem::take(&mut self.reads.records);
+        records.clear();
+        match self.reads.reader.read_staging(&self.log, &spec, &mut records) {
+            Err(ReadError::Elsewhere(_)) => self.read_elsewhere(purpose, ReadRequest::Page(spec)),
+            result => self.read_done(purpose, &records, result, turn),
+        }
+        if self.reads.records.capacity() < records.capacity() {
+            self.reads.records = records;
+        }
+    }
+
+    /// Reads segments, off this thread.
+    pub(crate) fn read_elsewhere(&mut self, purpose: ReadPurpose, request: ReadRequest) {
+        self.reads.next += 1;
+        let token = ReadToken(self.reads.next);
+        self.reads.under_way.insert(token.0, purpose);
+        self.reads.queue.push_back((token, request));
+    }
+
+    /// Hands out reads while there are places.
+    pub(crate) fn start_reads(&mut self) {
+        while self.reads.issued < self.limits.reads_in_flight_max {
+            let Some((token, request)) = self.reads.queue.pop_front() else { return };
+            self.reads.issued += 1;
+            self.outputs.push_back(Output::Read { token, request });
+        }
+    }
+
+    pub(crate) fn on_read_done(
+        &mut self,
+        token: ReadToken,
+        records: Vec<u8>,
+        result: Result<PageEnd, ReadError>,
+        turn: &mut Turn<'_>,
+    ) {
+        self.reads.issued -= 1;
+        if let Some(purpose) = self.reads.under_way.remove(&token.0) {
+            self.read_done(purpose, &records, result, turn);
+        }
+        self.outputs.push_back(Output::Recycle { buffer: records });
+    }
+
+    fn read_done(
+        &mut self,
+        purpose: ReadPurpose,
+        records: &[u8],
+        result: Result<PageEnd, ReadError>,
+        turn: &mut Turn<'_>,
+    ) {
+        let end = match result {
+            Ok(end) => end,
+            Err(_) => {
+                self.stats.count(Counter::ReadsFailed);
+                return self.on_read_failed(purpose, turn);
+            }
+        };
+        match purpose {
+            ReadPurpose::LoadState(stream) => self.on_load_state(stream, records, turn),
+            ReadPurpose::LoadRecords(stream) => self.on_load_records(stream, records, &end, turn),
+            ReadPurpose::Drain(read) => self.answer_drain(&read, records, &end),
+            ReadPurpose::Range(read) => self.answer_range(&read, records, &end),
+            ReadPurpose::Number(read) => self.answer_number(&read, records),
+            ReadPurpose::Refeed => self.on_refeed_chunk(records, &end),
+            ReadPurpose::Cursor(target) => self.on_cursor_chunk(target, records, &end),
+        }
+    }
+
+    fn on_read_failed(&mut self, purpose: ReadPurpose, turn: &mut Turn<'_>) {
+        match purpose {
+            ReadPurpose::LoadState(stream) | ReadPurpose::LoadRecords(stream) => self.fail_load(stream, turn),
+            ReadPurpose::Drain(read) => self.answer_drain(&read, &[], &PageEnd::default()),
+            ReadPurpose::Range(read) => self.refuse_unavailable(read.to, &read.origin, true),
+            ReadPurpose::Number(read) => self.refuse_unavailable(read.to, &read.origin, false),
+            ReadPurpose::Refeed => self.on_refeed_failed(),
+            ReadPurpose::Cursor(target) => self.on_cursor_chunk_failed(target),
+        }
+    }
+}

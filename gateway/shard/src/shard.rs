@@ -1,0 +1,316 @@
+//! The shard: all of one core's state, and the one function that mutates it.
+
+use crate::boot::{Boot, ShardSeed};
+use crate::checkpoint::Checkpoint;
+use crate::commit::Commits;
+use crate::connection::Connections;
+use crate::counters::{Counter, ShardStats};
+use crate::cursor::Cursors;
+use crate::event::Event;
+use crate::greet::Adoptions;
+use crate::limits::{MESH_FRAMES_PER_TURN, ShardLimits};
+use crate::list::Lists;
+use crate::load::Loads;
+use crate::output::Output;
+use crate::port::{Lane, MeshPort, TokenVerifier};
+use crate::reads::Reads;
+use crate::shutdown::Shutdown;
+use crate::streams::Streams;
+use crate::table::{IdHash, IdMap};
+use crate::walk::Walks;
+use std::collections::VecDeque;
+use tidegate_domain::{Generator, Membership, Route, UserRecord, WindowPool};
+use tidegate_ids::{
+    ConversationId, DeviceId, Generation, Incarnation, MonotonicNs, Now, ShardIndex, UserId, WallMs,
+};
+use tidegate_schema::Encoder;
+use tidegate_storage_log::Appender;
+
+/// Everything a shard starts with.
+pub struct ShardSetup {
+    /// Which shard.
+    pub index: ShardIndex,
+    /// Over how many.
+    pub route: Route,
+    /// Its limits.
+    pub limits: ShardLimits,
+    /// Checks tokens.
+    pub tokens: Box<dyn TokenVerifier>,
+    /// Entropy for message ids and hashes.
+    pub seed: u64,
+    /// Of the data directory.
+    pub incarnation: Incarnation,
+    /// Its log, ready to append once a segment was given.
+    pub appender: Appender,
+    /// What recovery found.
+    pub seed_of_logs: ShardSeed,
+}
+
+/// What every step of a turn needs.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Now,
+    pub(crate) mesh: &'a mut dyn MeshPort,
+}
+
+/// One core's brain.
+pub struct Shard {
+    pub(crate) index: ShardIndex,
+    pub(crate) route: Route,
+    pub(crate) limits: ShardLimits,
+    pub(crate) tokens: Box<dyn TokenVerifier>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) random: Generator,
+    pub(crate) log: Appender,
+    pub(crate) streams: Streams,
+    pub(crate) window_pool: WindowPool,
+    pub(crate) connections: Connections,
+    pub(crate) held_bytes: usize,
+    pub(crate) generation: Generation,
+    pub(crate) transfer: u64,
+    pub(crate) adoptions: Adoptions,
+    pub(crate) loads: Loads,
+    pub(crate) reads: Reads,
+    pub(crate) commits: Commits,
+    pub(crate) cursors: Cursors,
+    pub(crate) slices: IdMap<ConversationId, Membership>,
+    pub(crate) walks: Walks,
+    pub(crate) asks: VecDeque<(UserId, DeviceId)>,
+    pub(crate) lists: Lists,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) boot: Boot,
+    pub(crate) shutdown: Shutdown,
+    /// User records that found staging full; appended before anything else is taken in.
+    pub(crate) owed: VecDeque<(UserId, UserRecord)>,
+    pub(crate) latched: bool,
+    pub(crate) segment_asked: bool,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) encoder: Encoder,
+    /// Bodies and fixed parts under construction.
+    pub(crate) scratch: Vec<u8>,
+    /// The frame of the mesh that is being handled.
+    pub(crate) frame: Vec<u8>,
+    pub(crate) buffers: Vec<Vec<u8>>,
+    pub(crate) stats: ShardStats,
+    pub(crate) last_second: MonotonicNs,
+    /// The wall clock of the last event or turn.
+    pub(crate) last_wall: WallMs,
+}
+
+/// Buffers kept for reuse, and the largest capacity worth keeping: a send of a few pushes.
+const BUFFERS_MAX: usize = 1024;
+const BUFFER_BYTES_KEPT: usize = 64 * 1024;
+
+impl Shard {
+    /// A shard that has not started.
+    #[must_use]
+    pub fn new(setup: ShardSetup) -> Self {
+        let shards = setup.route.shards();
+        assert!(usize::from(shards) <= crate::SHARDS_MAX, "a slice's targets are bits of a u64");
+        assert!(setup.index.0 < shards, "the shard is one of the route's");
+        let mut random = Generator::new(setup.seed);
+        let hash = IdHash(random.next_u64());
+        let (locators, boot) = setup.seed_of_logs.open(hash);
+        Self {
+            index: setup.index,
+            route: setup.route,
+            streams: Streams::new(&setup.limits, hash, locators),
+            window_pool: WindowPool::new(setup.limits.window_entries_max),
+            cursors: Cursors::new(shards, setup.appender.committed_end()),
+            walks: Walks::new(shards),
+            commits: Commits::new(shards),
+            reads: Reads::new(hash),
+            loads: Loads::new(hash),
+            adoptions: Adoptions::default(),
+            lists: Lists::default(),
+            checkpoint: Checkpoint::default(),
+            shutdown: Shutdown::default(),
+            connections: Connections::default(),
+            slices: IdMap::with_hasher(hash),
+            limits: setup.limits,
+            tokens: setup.tokens,
+            incarnation: setup.incarnation,
+            log: setup.appender,
+            boot,
+            random,
+            held_bytes: 0,
+            generation: Generation(0),
+            transfer: 0,
+            asks: VecDeque::new(),
+            owed: VecDeque::new(),
+            latched: false,
+            segment_asked: false,
+            outputs: VecDeque::new(),
+            encoder: Encoder::new(),
+            scratch: Vec::new(),
+            frame: Vec::new(),
+            buffers: Vec::new(),
+            stats: ShardStats::default(),
+            last_second: MonotonicNs(0),
+            last_wall: WallMs(0),
+        }
+    }
+
+    /// Begins: what was not fed before the stop is fed again; [`Output::Ready`] follows.
+    pub fn start(&mut self, now: Now, mesh: &mut dyn MeshPort) {
+        self.checkpoint.began = now.monotonic;
+        self.turn(now, mesh);
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, event: Event<'_>, now: Now, mesh: &mut dyn MeshPort) {
+        self.last_wall = now.wall;
+        let turn = &mut Turn { now, mesh };
+        match event {
+            Event::Accepted { connection } => self.on_accepted(connection, turn),
+            Event::Adopted { connection, key } => self.on_adopted(connection, key, turn),
+            Event::HandedOver { connection, sent } => self.on_handed_over(connection, sent),
+            Event::Bytes { connection, bytes } => self.on_bytes(connection, bytes, turn),
+            Event::Ended { connection } => self.on_ended(connection, turn),
+            Event::Closed { connection } => self.on_closed(connection, turn),
+            Event::SendDone { connection, buffer, sent } => self.on_send_done(connection, buffer, sent, turn),
+            Event::Written { batch } => self.on_written(batch, turn),
+            Event::WriteFailed { batch } => self.on_write_failed(batch),
+            Event::Segment { number } => {
+                self.segment_asked = false;
+                self.boot.segment(number);
+                self.log.add_segment(number);
+            }
+            Event::ReadDone { token, records, result } => self.on_read_done(token, records, result, turn),
+            Event::Tick => self.on_tick(turn),
+            Event::Shutdown => self.on_shutdown(turn),
+        }
+    }
+
+    /// Does what follows from the events: takes frames from the mesh, ships, asks, commits and flushes, each within its
+    /// budget. True if there is more to do at once.
+    pub fn turn(&mut self, now: Now, mesh: &mut dyn MeshPort) -> bool {
+        self.last_wall = now.wall;
+        let turn = &mut Turn { now, mesh };
+        self.append_owed();
+        let mut more = false;
+        if !self.shutdown.is_sealing() {
+            more |= self.take_results(turn);
+            more |= self.take_requests(turn);
+        }
+        self.leave_with_commit(turn);
+        more |= self.run_cursors(turn);
+        self.run_boot(turn);
+        self.run_asks(turn);
+        self.run_lists(turn);
+        more |= self.run_checkpoint(turn);
+        self.run_shutdown(turn);
+        self.take_batch(turn);
+        self.leave_with_commit(turn);
+        self.start_reads();
+        self.flush(turn);
+        more
+    }
+
+    /// The next thing the shell is asked for.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What was counted, and what is there now.
+    pub fn stats(&mut self) -> &ShardStats {
+        self.stats.sockets = self.connections.count() as u64;
+        let get = |counter: Counter| self.stats.counters[counter as usize];
+        self.stats.sessions = get(Counter::Greeted) - get(Counter::SessionsEnded);
+        self.stats.hot_users = self.streams.users.len() as u64;
+        self.stats.hot_conversations = self.streams.conversations.len() as u64;
+        self.stats.streams = self.streams.locators.len() as u64;
+        self.stats.pending = self.commits.len() as u64;
+        self.stats.parked = self.loads.parked() as u64;
+        self.stats.cursor_lag_bytes = self.cursors.lag_bytes(&self.log);
+        self.stats.latched = self.latched;
+        self.stats.ready = self.boot.is_ready();
+        &self.stats
+    }
+
+    /// Counts the open ranges of the users in memory: a walk over them, for an operator who asks.
+    pub fn count_open_ranges(&mut self) {
+        let users = &self.streams.users;
+        let of = |id: UserId| {
+            users.get(&id).map_or(0, |hot| hot.user.devices.iter().map(|d| d.queue.range_count()).sum())
+        };
+        self.stats.open_ranges = users.keys_from(0, users.places()).map(of).sum::<usize>() as u64;
+    }
+
+    /// Whether connections may be accepted.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.boot.is_ready()
+    }
+
+    /// A buffer for a frame or a send.
+    pub(crate) fn buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back.
+    pub(crate) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        let worth = buffer.capacity() > 0 && buffer.capacity() <= BUFFER_BYTES_KEPT;
+        if worth && self.buffers.len() < BUFFERS_MAX {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn shards(&self) -> impl Iterator<Item = ShardIndex> + use<> {
+        (0..self.route.shards()).map(ShardIndex)
+    }
+
+    /// Takes results from every ring, while nothing is owed to the log.
+    fn take_results(&mut self, turn: &mut Turn<'_>) -> bool {
+        let mut more = false;
+        self.walks.begin_turn();
+        for from in self.shards() {
+            for taken in 0.. {
+                if !self.owed.is_empty() || !self.continue_walk(from) {
+                    more = true;
+                    break;
+                }
+                if taken == MESH_FRAMES_PER_TURN {
+                    more = true;
+                    break;
+                }
+                let Some(frame) = turn.mesh.peek(from, Lane::Results) else { break };
+                let mut copy = std::mem::take(&mut self.frame);
+                copy.clear();
+                copy.extend_from_slice(frame);
+                turn.mesh.pop(from, Lane::Results);
+                self.on_result(from, &copy, turn);
+                self.frame = copy;
+            }
+        }
+        more && self.owed.is_empty()
+    }
+
+    /// Takes requests from every ring, while there is a place for their answers.
+    fn take_requests(&mut self, turn: &mut Turn<'_>) -> bool {
+        let mut more = false;
+        for from in self.shards() {
+            for taken in 0.. {
+                let Some(frame) = turn.mesh.peek(from, Lane::Requests) else { break };
+                if taken == MESH_FRAMES_PER_TURN {
+                    more = true;
+                    break;
+                }
+                let mut copy = std::mem::take(&mut self.frame);
+                copy.clear();
+                copy.extend_from_slice(frame);
+                let can_take = self.can_take_request(&copy);
+                if can_take {
+                    turn.mesh.pop(from, Lane::Requests);
+                    self.on_request(from, &copy, turn);
+                }
+                self.frame = copy;
+                if !can_take {
+                    self.stats.count(Counter::IntakeStopped);
+                    break;
+                }
+            }
+        }
+        more
+    }
+}

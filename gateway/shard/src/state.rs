@@ -1,0 +1,182 @@
+//! A stream's folded state as bytes: what a cold stream is loaded from, together with what follows it.
+//!
+//! States are written in parts, since a record has a largest size; a part says which of how many it is.
+
+use crate::bytes::{Reader, Writer};
+use crate::mesh_frame::{read_stay, write_stay};
+use std::collections::BTreeMap;
+use tidegate_domain::{
+    Author, Conversation, ConversationEntry, DeviceNumbers, LastCommand, Membership, QueueChange, User,
+};
+use tidegate_ids::{
+    ClientId, CommandNumber, ConversationId, Countable, DeviceId, Location, Sequence, UserId, UserVersion,
+    WallMs,
+};
+use tidegate_storage_log::Spine;
+
+/// Bytes of a state in one record.
+pub(crate) const STATE_PART_BYTES: usize = 64 * 1024;
+
+/// Bytes before a part's content: which part, of how many.
+pub(crate) const PART_HEADER_BYTES: usize = 4;
+
+/// The header of part `index` of `count`.
+pub(crate) fn part_header(index: usize, count: usize) -> [u8; PART_HEADER_BYTES] {
+    let mut header = [0; PART_HEADER_BYTES];
+    header[..2].copy_from_slice(&(index as u16).to_le_bytes());
+    header[2..].copy_from_slice(&(count as u16).to_le_bytes());
+    header
+}
+
+/// Which part of how many a body is, and its content.
+pub(crate) fn read_part(body: &[u8]) -> Option<(u16, u16, &[u8])> {
+    let mut from = Reader(body);
+    let (index, count) = (from.take()?, from.take()?);
+    Some((index, count, from.0))
+}
+
+/// Writes a conversation's fold and its spine.
+pub(crate) fn write_conversation(conversation: &Conversation, spine: &Spine, out: &mut Vec<u8>) {
+    let mut to = Writer(out);
+    to.put(conversation.id).put(conversation.last).put(conversation.countable.0).put(conversation.time);
+    to.put(conversation.member_version).put(conversation.creator.is_some());
+    let (creator, client_id) = conversation.creator.unwrap_or_default();
+    to.put(creator.user).put(creator.device).put(client_id);
+    to.put(conversation.numbers.entries().len() as u32);
+    for (user, device, last) in conversation.numbers.entries() {
+        to.put(*user).put(*device).put(last.number).put(last.location);
+    }
+    to.put(conversation.membership.stays().len() as u32);
+    conversation.membership.stays().iter().for_each(|stay| write_stay(out, stay));
+    spine.encode(out);
+}
+
+/// Reads what [`write_conversation`] wrote.
+pub(crate) fn read_conversation(bytes: &[u8]) -> Option<(Conversation, Spine)> {
+    let mut from = Reader(bytes);
+    let (id, last, countable, time): (_, _, u64, _) =
+        (from.take()?, from.take()?, from.take()?, from.take()?);
+    let (member_version, has_creator): (Sequence, bool) = (from.take()?, from.take()?);
+    let creator = Author { user: from.take()?, device: from.take()? };
+    let client_id: ClientId = from.take()?;
+    let count: u32 = from.take()?;
+    let mut numbers: Vec<(UserId, DeviceId, LastCommand)> = Vec::new();
+    for _ in 0..count {
+        let (user, device) = (from.take()?, from.take()?);
+        let (number, location): (CommandNumber, Location) = (from.take()?, from.take()?);
+        numbers.push((user, device, LastCommand { number, location }));
+    }
+    let count: u32 = from.take()?;
+    let stays = (0..count).map(|_| read_stay(&mut from)).collect::<Option<Vec<_>>>()?;
+    let (spine, _) = Spine::decode(from.0)?;
+    let conversation = Conversation {
+        id,
+        last,
+        countable: Countable(countable),
+        time,
+        creator: has_creator.then_some((creator, client_id)),
+        member_version,
+        numbers: DeviceNumbers::from_entries(numbers)?,
+        membership: Membership::from_stays(stays)?,
+    };
+    Some((conversation, spine))
+}
+
+/// Writes a user's fold: devices with the durable ends of their ranges, conversations, version.
+pub(crate) fn write_user_state(user: &User, out: &mut Vec<u8>) {
+    let mut to = Writer(out);
+    to.put(user.id).put(user.version.0).put(user.devices.count() as u32);
+    for device in user.devices.iter() {
+        to.put(device.id).put(device.registered).put(device.seen).put(device.queue.range_count() as u32);
+        for (conversation, range) in device.queue.ranges() {
+            to.put(*conversation).put(range.from);
+        }
+    }
+    to.put(user.conversations.len() as u32);
+    for (conversation, entry) in &user.conversations {
+        let left = entry.left.unwrap_or(Sequence(0));
+        to.put(*conversation).put(entry.joined).put(left).put(entry.version.0);
+    }
+}
+
+/// Reads what [`write_user_state`] wrote.
+pub(crate) fn read_user_state(bytes: &[u8]) -> Option<User> {
+    let mut from = Reader(bytes);
+    let mut user = User::new(from.take()?);
+    user.version = UserVersion(from.take()?);
+    let devices: u32 = from.take()?;
+    for _ in 0..devices {
+        let (id, registered, seen): (DeviceId, WallMs, WallMs) = (from.take()?, from.take()?, from.take()?);
+        user.devices.register(id, registered);
+        user.devices.saw(id, seen);
+        let ranges: u32 = from.take()?;
+        let queue = &mut user.devices.get_mut(id)?.queue;
+        for _ in 0..ranges {
+            let (conversation, at) = (from.take()?, from.take()?);
+            queue.apply(&QueueChange::Widen { conversation, from: at });
+        }
+    }
+    let count: u32 = from.take()?;
+    let mut conversations: BTreeMap<ConversationId, ConversationEntry> = BTreeMap::new();
+    for _ in 0..count {
+        let id = from.take()?;
+        let (joined, left): (Sequence, Sequence) = (from.take()?, from.take()?);
+        let left = (left.0 > 0).then_some(left);
+        let version = UserVersion(from.take()?);
+        conversations.insert(id, ConversationEntry { joined, left, version });
+    }
+    user.conversations = conversations;
+    Some(user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_domain::{Change, Record, UserRecord};
+
+    #[test]
+    fn a_group_survives_its_bytes() {
+        let mut group = Conversation::new(ConversationId::group([3; 16]));
+        let author = Author { user: UserId(1), device: DeviceId(2) };
+        let mut spine = Spine::new();
+        let changes = [
+            Change::Created { client_id: ClientId([1; 16]), users: &[UserId(1), UserId(2)] },
+            Change::Message { countable: true },
+            Change::Removed { users: &[UserId(2)] },
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let sequence = Sequence(index as u64 + 1);
+            let location = Location::new(1, 512 * sequence.0 as u32);
+            let number = CommandNumber(index as u64);
+            group.apply(&Record { sequence, time: WallMs(9), author, number, location, change });
+            spine.push(location);
+        }
+        let mut bytes = Vec::new();
+        write_conversation(&group, &spine, &mut bytes);
+        assert_eq!(read_conversation(&bytes), Some((group, spine)));
+        (0..bytes.len()).for_each(|len| assert_eq!(read_conversation(&bytes[..len]), None));
+    }
+
+    #[test]
+    fn a_user_survives_their_bytes() {
+        let conversation = ConversationId([0x80; 16]);
+        let mut user = User::new(UserId(7));
+        user.apply(&UserRecord::Registered { device: DeviceId(1), time: WallMs(5) });
+        user.apply(&UserRecord::Joined { conversation, at: Sequence(3) });
+        user.apply(&UserRecord::WidenAll { except: None, conversation, from: Sequence(3) });
+        user.apply(&UserRecord::Seen { device: DeviceId(1), time: WallMs(8) });
+        let mut bytes = Vec::new();
+        write_user_state(&user, &mut bytes);
+        let mut again = Vec::new();
+        write_user_state(&read_user_state(&bytes).unwrap(), &mut again);
+        assert_eq!(again, bytes);
+        (0..bytes.len()).for_each(|len| assert!(read_user_state(&bytes[..len]).is_none()));
+    }
+
+    #[test]
+    fn a_part_says_which_of_how_many() {
+        let mut body = part_header(2, 5).to_vec();
+        body.extend_from_slice(b"content");
+        assert_eq!(read_part(&body), Some((2, 5, &b"content"[..])));
+    }
+}

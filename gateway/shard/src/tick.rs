@@ -1,0 +1,92 @@
+//! What time alone causes: deadlines, heartbeats, stalled sockets. No connection has a timer; the table is swept.
+
+use crate::connection::Phase;
+use crate::counters::Counter;
+use crate::event::ConnectionId;
+use crate::limits::SWEEP_CONNECTIONS_PER_TICK;
+use crate::shard::{Shard, Turn};
+use tidegate_ids::MonotonicNs;
+use tidegate_schema::CloseCode;
+
+/// Silent periods after which a connection is closed (PROTOCOL, `Ping`).
+const SILENT_PERIODS_MAX: u64 = 3;
+
+/// How long a close frame may take to be sent.
+const CLOSE_NS_MAX: u64 = 2 * MonotonicNs::SECOND;
+
+impl Shard {
+    pub(crate) fn on_tick(&mut self, turn: &mut Turn<'_>) {
+        self.sweep(turn);
+        if turn.now.monotonic.since(self.last_second) >= MonotonicNs::SECOND {
+            self.last_second = turn.now.monotonic;
+            self.tell_positions(turn);
+            self.expire_adoptions(turn.now.monotonic);
+        }
+    }
+
+    /// Looks at a slice of the table of connections.
+    fn sweep(&mut self, turn: &mut Turn<'_>) {
+        let places = self.connections.places();
+        if places == 0 {
+            return;
+        }
+        for _ in 0..places.min(SWEEP_CONNECTIONS_PER_TICK) {
+            self.connections.sweep =
+                if self.connections.sweep + 1 >= places { 0 } else { self.connections.sweep + 1 };
+            self.look_at(ConnectionId(self.connections.sweep as u32), turn);
+        }
+    }
+
+    fn look_at(&mut self, id: ConnectionId, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let Some(connection) = self.connections.get(id) else { return };
+        let stalled =
+            connection.in_flight_bytes > 0 && now.since(connection.send_began) >= self.limits.send_stall_ns;
+        let silent_ns = now.since(connection.heard);
+        match connection.phase {
+            Phase::Upgrading | Phase::Upgraded | Phase::Leaving(_) => {
+                if silent_ns >= self.limits.hello_deadline_ns {
+                    self.close_now(id, turn);
+                }
+            }
+            Phase::Greeting | Phase::Closed => {}
+            Phase::Closing => {
+                let sent_ns = now.since(connection.send_began);
+                if connection.in_flight_bytes == 0 || sent_ns >= CLOSE_NS_MAX {
+                    self.close_now(id, turn);
+                }
+            }
+            Phase::Echo => {
+                if stalled {
+                    self.close_now(id, turn);
+                }
+            }
+            Phase::Session(origin) => {
+                let (active_ms, background_ms) =
+                    (self.limits.heartbeat_active_ms, self.limits.heartbeat_background_ms);
+                let period_ms = if connection.active { active_ms } else { background_ms };
+                let silence_max = u64::from(period_ms) * MonotonicNs::MILLISECOND * SILENT_PERIODS_MAX;
+                let incomplete = !connection.decoder.is_idle() && silent_ns >= self.limits.hello_deadline_ns;
+                if stalled {
+                    self.stats.count(Counter::SlowConsumers);
+                    self.close(id, CloseCode::SLOW_CONSUMER, "the socket stayed full");
+                    self.close_now(id, turn);
+                } else if silent_ns >= silence_max || incomplete {
+                    self.stats.count(Counter::HeartbeatsMissed);
+                    self.close(id, CloseCode::HEARTBEAT, "silent for too long");
+                } else {
+                    // Credit that came back by another device's acknowledgement is nobody's event.
+                    self.queue_ask_if_waiting(&origin);
+                }
+            }
+        }
+    }
+
+    fn queue_ask_if_waiting(&mut self, origin: &crate::mesh_frame::Origin) {
+        let hot = self.streams.users.get(&origin.user);
+        let device = hot.and_then(|hot| hot.user.devices.get(origin.device));
+        if device.is_some_and(|device| device.queue.range_count() > 0) {
+            self.queue_ask(origin.user, origin.device);
+        }
+    }
+}
