@@ -320,6 +320,33 @@ fn echo_a_thousand_connections() {
     assert_eq!(counters.stale, 0);
 }
 
+/// More completions at once than the queue holds: the kernel keeps the rest, nothing is lost, and it is counted.
+#[test]
+fn an_overflowing_completion_queue_loses_nothing() {
+    const CONNECTIONS: usize = 120;
+    let config = Config { submission_entries: 16, completion_entries: 32, slots: 128, ..small() };
+    let mut rig = Rig::new(&config);
+    let address = rig.listen();
+    let peers: Vec<TcpStream> =
+        (0..CONNECTIONS).map(|_| TcpStream::connect(address).expect("the backlog takes it")).collect();
+    rig.until(|rig| (rig.seen.len() == CONNECTIONS).then_some(()));
+    let slots: Vec<Slot> = rig
+        .seen
+        .drain(..)
+        .map(|seen| match seen {
+            Seen::Accepted(slot) => slot,
+            other => panic!("unexpected: {other:?}"),
+        })
+        .collect();
+    // Every one of them completes at once, several submission queues full of them.
+    slots.iter().for_each(|slot| rig.ops().send(*slot, vec![1; 10]));
+    rig.until(|rig| (rig.seen.len() == CONNECTIONS).then_some(()));
+    assert!(rig.seen.iter().all(|seen| matches!(seen, Seen::Sent(_, 10, Ok(())))));
+    assert!(rig.counters().completion_overflows > 0, "{:?}", rig.counters());
+    assert!(rig.counters().submission_full > 0);
+    drop(peers);
+}
+
 /// The kernel is reading and writing our memory when the reactor goes; its connections end with it, although a handle
 /// still keeps the ring's descriptor open.
 #[test]
