@@ -136,6 +136,12 @@ impl DirView {
         self.holder
     }
 
+    /// The directory's id, which every segment's header repeats.
+    #[must_use]
+    pub const fn directory(&self) -> [u8; 16] {
+        self.manifest.directory
+    }
+
     /// The directory's incarnation.
     #[must_use]
     pub const fn incarnation(&self) -> Incarnation {

@@ -1,2 +1,43 @@
-//! The log inspector.
-fn main() {}
+//! `tidegate-log`: looks into a data directory, read-only, whether a gateway runs on it or not.
+//!
+//! `dump` prints records, `verify` proves that the log is whole. Neither takes the directory's lock nor changes anything.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod dump;
+mod faults;
+mod kinds;
+mod limits;
+mod links;
+mod pass;
+mod preview;
+mod streams;
+mod verify;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::io;
+use std::process::ExitCode;
+
+/// The directory cannot be looked at, as opposed to being damaged.
+const EXIT_FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dump(options) => dump::run(&options),
+        Command::Verify(options) => verify::run(&options),
+    };
+    match result {
+        Ok(code) => code,
+        // `tidegate-log dump DIR | head` ends like this.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-log: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -8,7 +8,7 @@ use tidegate_storage_files::{
     DataDir, FactoryOptions, OpenOptions, RecoveredLog, SegmentFactory, SegmentFile, SpareEvent, Spares,
     WriteMode, recover_all,
 };
-use tidegate_storage_log::{AppendError, Appender, AppenderConfig, NewRecord, Spine};
+use tidegate_storage_log::{AppendError, Appender, AppenderConfig, Links, NewRecord, Spine};
 
 /// Small, so that a few hundred records roll.
 pub const SEGMENT_BYTES: u32 = 64 << 10;
@@ -100,29 +100,38 @@ impl Journal {
     pub fn append(&mut self, shard: u16, stream: StreamId, body: &[u8]) -> Kept {
         let held = self.streams.entry(stream).or_default();
         let links = held.spine.links();
-        let record = NewRecord {
-            stream,
-            sequence: Sequence(held.sequence + 1),
-            time: WallMs(1_700_000_000_000 + held.sequence),
-            kind: 1,
-            number: CommandNumber(held.sequence + 1),
-            links,
-            body_parts: &[body],
-            ..NewRecord::default()
-        };
-        let location = loop {
-            match self.shards[usize::from(shard)].appender.append(&record) {
-                Ok(location) => break location,
+        let sequence = held.sequence + 1;
+        let location = self.append_record(
+            shard,
+            &NewRecord {
+                stream,
+                sequence: Sequence(sequence),
+                time: WallMs(1_700_000_000_000 + sequence),
+                kind: 1,
+                number: CommandNumber(sequence),
+                device_prev: links.prev,
+                links,
+                body_parts: &[body],
+                ..NewRecord::default()
+            },
+        );
+        let held = self.streams.entry(stream).or_default();
+        held.spine.push(location);
+        held.sequence = sequence;
+        let log = LogId { epoch: self.dir.epoch(), shard: ShardIndex(shard) };
+        Kept { log, location, stream, sequence, body: body.to_vec() }
+    }
+
+    /// Appends any record, right or wrong.
+    pub fn append_record(&mut self, shard: u16, record: &NewRecord<'_>) -> Location {
+        loop {
+            match self.shards[usize::from(shard)].appender.append(record) {
+                Ok(location) => return location,
                 Err(AppendError::NoSegment) => self.add_segment(shard),
                 Err(AppendError::StagingFull) => self.commit(),
                 Err(AppendError::TooLarge) => panic!("the test's record is too large"),
             }
-        };
-        let held = self.streams.get_mut(&stream).unwrap();
-        held.spine.push(location);
-        held.sequence += 1;
-        let log = LogId { epoch: self.dir.epoch(), shard: ShardIndex(shard) };
-        Kept { log, location, stream, sequence: held.sequence, body: body.to_vec() }
+        }
     }
 
     fn add_segment(&mut self, shard: u16) {
@@ -154,6 +163,11 @@ impl Journal {
     pub fn last(&self, stream: StreamId) -> (Location, Sequence) {
         let held = &self.streams[&stream];
         (held.spine.last(), Sequence(held.sequence))
+    }
+
+    /// The links that a stream's next record gets.
+    pub fn links(&self, stream: StreamId) -> Links {
+        self.streams[&stream].spine.links()
     }
 
     /// The next event of a shard's spares.

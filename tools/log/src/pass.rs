@@ -1,0 +1,176 @@
+//! One pass over a directory: every log, every segment, every record.
+
+use crate::faults::Faults;
+use crate::limits::PROGRESS_RECORDS;
+use crate::links::Links;
+use crate::streams::Streams;
+use indicatif::ProgressBar;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use tidegate_ids::{LogId, StreamId};
+use tidegate_storage_files::{DirView, LogSegments};
+use tidegate_storage_log::{
+    Cut, Damage, DamageKind, FooterEntry, Medium, RecordView, Recovered, SegmentExtent, read_footer, recover,
+};
+
+/// What a pass found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) faults: Faults,
+    /// Tails that were never acknowledged.
+    pub(crate) cuts: Vec<(LogId, Cut)>,
+    pub(crate) logs: usize,
+    pub(crate) segments: usize,
+    pub(crate) records: u64,
+    pub(crate) streams: usize,
+}
+
+/// A sum over the footer entries of a segment, whatever their order: comparing two needs no copy of either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct FooterSum {
+    streams: usize,
+    sum: u64,
+}
+
+/// What the segments of one log hold, by their records.
+struct Tally {
+    segment: u32,
+    entries: HashMap<StreamId, FooterEntry>,
+    sums: HashMap<u32, FooterSum>,
+}
+
+/// Checks everything in `view`. The bar counts bytes of segments.
+pub(crate) fn run(view: &DirView, bar: &ProgressBar) -> Found {
+    let mut found = Found::default();
+    view.problems().iter().for_each(|problem| found.faults.add(|| problem.to_string()));
+    let mut streams = Streams::new(Links::new(view.reader()));
+    let mut starts = HashMap::new();
+    let reader = view.reader();
+    let mut bytes = 0;
+    for &segment in view.logs().iter().flat_map(|log| &log.segments) {
+        starts.insert(segment, bytes);
+        bytes += reader.segment_len(segment).unwrap_or(0);
+    }
+    bar.set_length(bytes);
+    for listed in view.logs() {
+        check_log(view, listed, &mut streams, &mut found, |record| {
+            let start = starts.get(&record.location.segment).copied().unwrap_or_default();
+            bar.set_position(start + u64::from(record.location.offset));
+        });
+    }
+    bar.set_position(bytes);
+    found.streams = streams.count();
+    found
+}
+
+fn check_log(
+    view: &DirView,
+    listed: &LogSegments,
+    streams: &mut Streams,
+    found: &mut Found,
+    moved: impl Fn(&RecordView<'_>),
+) {
+    found.logs += 1;
+    found.segments += listed.segments.len();
+    let mut tally = Tally::new();
+    let (faults, records) = (&mut found.faults, &mut found.records);
+    let recovered = recover(&mut view.reader(), &listed.segments, Some(view.directory()), |record| {
+        if records.is_multiple_of(PROGRESS_RECORDS) {
+            moved(&record);
+        }
+        *records += 1;
+        tally.take(&record);
+        streams.take(&record, faults);
+    });
+    tally.finish_segment();
+    match recovered {
+        Ok(recovered) => {
+            note_recovered(listed.log, &recovered, found);
+            for extent in recovered.extents.iter().filter(|extent| extent.footer_offset.is_some()) {
+                let is_damaged = recovered.damage.iter().any(|damage| damage.segment == extent.segment);
+                if !is_damaged {
+                    check_footer(view, listed.log, extent, &tally, &mut found.faults);
+                }
+            }
+        }
+        Err(error) => found.faults.add(|| format!("log {}: {error}", listed.log)),
+    }
+}
+
+fn note_recovered(log: LogId, recovered: &Recovered, found: &mut Found) {
+    recovered
+        .damage
+        .iter()
+        .for_each(|damage| found.faults.add(|| format!("log {log}: {}", describe(damage))));
+    found.faults.add_unnamed(recovered.damage_count - recovered.damage.len() as u64);
+    found.cuts.extend(recovered.cut.map(|cut| (log, cut)));
+}
+
+fn describe(damage: &Damage) -> String {
+    let what = match damage.kind {
+        DamageKind::SegmentHeader => String::from("the segment's header is damaged"),
+        DamageKind::Batch => String::from("a batch is damaged"),
+        DamageKind::Record => String::from("a record is lost"),
+        DamageKind::Batches { first, last } => format!("batches {first} to {last} are lost"),
+        DamageKind::Footer => String::from("the footer is damaged"),
+        DamageKind::Unreadable => String::from("the device refuses to read"),
+        DamageKind::Segment => return format!("segment {} is gone", damage.segment),
+    };
+    format!("segment {}, bytes {} to {}: {what}", damage.segment, damage.from, damage.to)
+}
+
+/// A sealed segment's footer lists exactly the streams whose records are in it.
+fn check_footer(view: &DirView, log: LogId, extent: &SegmentExtent, tally: &Tally, faults: &mut Faults) {
+    let held = tally.sums.get(&extent.segment).copied().unwrap_or_default();
+    let segment = extent.segment;
+    match read_footer(&mut view.reader(), extent) {
+        Ok(Some(entries)) => {
+            let listed = FooterSum::of(entries.iter());
+            if listed != held {
+                let (streams, expected) = (listed.streams, held.streams);
+                faults.add(|| {
+                    format!("log {log}: the footer of segment {segment} lists {streams} streams, not the {expected} in it")
+                });
+            }
+        }
+        Ok(None) => faults.add(|| format!("log {log}: the footer of segment {segment} is damaged")),
+        Err(error) => faults.add(|| format!("log {log}: {error}")),
+    }
+}
+
+impl FooterSum {
+    fn of<'a>(entries: impl Iterator<Item = &'a FooterEntry>) -> Self {
+        let mut all = Self::default();
+        for entry in entries {
+            let mut hasher = DefaultHasher::new();
+            (entry.stream, entry.last_sequence, entry.last_offset, entry.count).hash(&mut hasher);
+            all.streams += 1;
+            all.sum = all.sum.wrapping_add(hasher.finish());
+        }
+        all
+    }
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self { segment: 0, entries: HashMap::new(), sums: HashMap::new() }
+    }
+
+    fn take(&mut self, record: &RecordView<'_>) {
+        if record.location.segment != self.segment {
+            self.finish_segment();
+            self.segment = record.location.segment;
+        }
+        let head = &record.head;
+        let fresh = FooterEntry { stream: head.stream, ..FooterEntry::default() };
+        let entry = self.entries.entry(head.stream).or_insert(fresh);
+        entry.last_sequence = entry.last_sequence.max(head.sequence);
+        entry.last_offset = record.location.offset;
+        entry.count += 1;
+    }
+
+    fn finish_segment(&mut self) {
+        self.sums.insert(self.segment, FooterSum::of(self.entries.values()));
+        self.entries.clear();
+    }
+}

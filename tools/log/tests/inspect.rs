@@ -1,0 +1,264 @@
+//! The tool as it is run: over directories that are whole, killed, torn, damaged, wrong, or written to right now.
+#![allow(clippy::unwrap_used, reason = "a test may end by a panic")]
+
+#[path = "../../../storage/files/tests/journal/mod.rs"]
+mod journal;
+
+use journal::{Journal, Kept};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tidegate_ids::{CommandNumber, ConversationId, Location, Sequence, StreamId, UserId};
+use tidegate_storage_log::{Links, NewRecord};
+
+fn stream(number: u64) -> StreamId {
+    StreamId::conversation(ConversationId::direct(UserId(number), UserId(number + 1000)))
+}
+
+fn command(action: &str, dir: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-log"));
+    command.arg(action).arg(dir).args(more);
+    command
+}
+
+fn run(action: &str, dir: &Path, more: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command(action, dir, more).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// Some records over several streams and segments, on `shards` shards.
+fn fill(journal: &mut Journal, shards: u16, count: u64) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    for at in 0..count {
+        let body = [format!("message {at} ").as_bytes(), &vec![0; 100 + (at as usize * 37) % 1500]].concat();
+        let (shard, of) = ((at % u64::from(shards)) as u16, at % 12);
+        kept.push(journal.append(shard, stream(of), &body));
+        if at % 5 == 0 {
+            journal.commit();
+        }
+    }
+    journal.commit();
+    kept
+}
+
+fn segment(dir: &Path, kept: &Kept) -> File {
+    let path = format!("log/{}/{}/{}.seg", kept.log.epoch, kept.log.shard, kept.location.segment);
+    File::options().write(true).open(dir.join(path)).unwrap()
+}
+
+#[test]
+fn a_whole_directory_verifies_over_epochs() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut records = 0;
+    for (shards, is_sealed) in [(2, false), (2, true), (1, false), (3, true)] {
+        let mut journal = Journal::open(temp.path(), shards);
+        records += fill(&mut journal, shards, 120).len();
+        if is_sealed {
+            journal.seal();
+        }
+        let (code, out, err) = run("verify", temp.path(), &[]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        assert!(
+            out.contains(&format!(" {records} records, 12 streams, 0 unacknowledged tails, 0 faults")),
+            "{out}"
+        );
+    }
+}
+
+#[test]
+fn a_cut_tail_is_reported_and_is_no_damage() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    fill(&mut journal, 1, 30);
+    let torn = journal.append(0, stream(1), &[1; 3000]);
+    journal.commit();
+    drop(journal);
+    segment(temp.path(), &torn).write_all_at(&[0; 512], u64::from(torn.location.offset) + 1024).unwrap();
+    let (code, out, _) = run("verify", temp.path(), &[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(
+        out.contains("cut: log 1/0: segment") && out.contains("1 unacknowledged tail, 0 faults"),
+        "{out}"
+    );
+}
+
+fn check_damaged(change: impl FnOnce(&Path, &[Kept]), expected: &[&str]) {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    let kept = fill(&mut journal, 1, 200);
+    journal.seal();
+    change(temp.path(), &kept);
+    let (code, out, _) = run("verify", temp.path(), &[]);
+    assert_eq!(code, Some(1), "{out}");
+    for part in expected {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+}
+
+#[test]
+fn damage_is_named_and_fails() {
+    let rot = |at: usize, into: u64| {
+        move |dir: &Path, kept: &[Kept]| {
+            let place = u64::from(kept[at].location.offset) + into;
+            segment(dir, &kept[at]).write_all_at(b"rot", place).unwrap();
+        }
+    };
+    check_damaged(rot(50, 100), &["damage: log 1/0: segment", "a record is lost", "expected 5"]);
+    check_damaged(
+        |dir, kept| segment(dir, &kept[0]).write_all_at(b"rot", 16).unwrap(),
+        &["header is damaged", "1.seg"],
+    );
+    check_damaged(
+        |dir, kept| {
+            let number = kept[50].location.segment;
+            std::fs::remove_file(dir.join(format!("log/1/0/{number}.seg"))).unwrap();
+        },
+        &["missing, though the MANIFEST lists it"],
+    );
+    // The footer lies before the seal, at the end of what a sealed segment holds.
+    check_damaged(
+        |dir, kept| {
+            let file = dir.join(format!("log/1/0/{}.seg", kept[0].location.segment));
+            let bytes = std::fs::read(&file).unwrap();
+            let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() / 512 * 512;
+            segment(dir, &kept[0]).write_all_at(b"rot", end as u64 + 100).unwrap();
+        },
+        &["footer"],
+    );
+}
+
+/// Records that are sound one by one, and wrong as a stream: only the inspector looks at these rules.
+fn check_wrong(record: impl Fn(&NewRecord<'static>, Location) -> NewRecord<'static>, expected: &str) {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    let other = journal.append(0, stream(2), b"of another stream").location;
+    (0..6).for_each(|_| _ = journal.append(0, stream(1), b"right"));
+    let (last, sequence) = journal.last(stream(1));
+    let right = NewRecord {
+        stream: stream(1),
+        sequence: sequence.next(),
+        kind: 1,
+        number: CommandNumber(sequence.0 + 1),
+        device_prev: last,
+        links: journal.links(stream(1)),
+        ..NewRecord::default()
+    };
+    journal.append_record(0, &record(&right, other));
+    journal.seal();
+    let (code, out, _) = run("verify", temp.path(), &[]);
+    assert_eq!(code, Some(i32::from(!expected.is_empty())), "{out}");
+    assert!(out.contains(expected), "{expected:?} is not in {out}");
+}
+
+#[test]
+fn wrong_sequences_and_links_are_found() {
+    check_wrong(|right, _| *right, "");
+    check_wrong(|right, _| NewRecord { sequence: Sequence(9), ..*right }, "sequence 9, expected 7");
+    check_wrong(|right, _| NewRecord { sequence: Sequence(6), ..*right }, "sequence 6, expected 7");
+    check_wrong(
+        |right, other| NewRecord { links: Links { prev: other, ..right.links }, ..*right },
+        "expected",
+    );
+    check_wrong(
+        |right, _| NewRecord { links: Links { jump: right.links.prev, ..right.links }, ..*right },
+        "links to",
+    );
+    check_wrong(|right, other| NewRecord { device_prev: other, ..*right }, "the device's link leads to");
+    check_wrong(|right, _| NewRecord { number: CommandNumber(6), ..*right }, "the device's link leads to");
+    // States repeat the last sequence and stand alone or after one of their stream.
+    let state = |right: &NewRecord<'static>, prev| NewRecord {
+        kind: 16,
+        sequence: Sequence(6),
+        device_prev: Location::NONE,
+        links: Links { prev, jump: Location::NONE },
+        ..*right
+    };
+    check_wrong(|right, _| state(right, Location::NONE), "");
+    check_wrong(|right, _| state(right, right.links.prev), "");
+    check_wrong(state, "no record of this stream");
+    check_wrong(
+        |right, _| NewRecord { sequence: Sequence(5), ..state(right, Location::NONE) },
+        "the stream is at 6",
+    );
+}
+
+#[test]
+fn dump_prints_records_as_text_and_as_json() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    let kept = fill(&mut journal, 2, 60);
+    journal.seal();
+    let (code, out, err) = run("dump", temp.path(), &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out.lines().count(), 60);
+    let first = &kept[0];
+    let line = out.lines().next().unwrap();
+    let expected = format!("1/0 {} 2023-11-14T22:13:20.001Z conversation 0:1000 message 1", first.location);
+    assert!(line.starts_with(&expected) && line.contains("number 1 110 B \"message 0 \""), "{line}");
+
+    let (_, out, _) = run("dump", temp.path(), &["--limit", "7"]);
+    assert_eq!(out.lines().count(), 7);
+    let (_, out, _) = run("dump", temp.path(), &["--stream", "3:1003", "--json"]);
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of: Vec<&Kept> = kept.iter().filter(|record| record.stream == stream(3)).collect();
+    assert_eq!(lines.len(), of.len());
+    for (line, kept) in lines.iter().zip(of) {
+        assert_eq!(line["stream"], "conversation 3:1003");
+        assert_eq!(line["sequence"], kept.sequence);
+        assert_eq!(line["location"], kept.location.to_string());
+        assert_eq!(line["body_bytes"], kept.body.len());
+        assert_eq!(line["kind_name"], "message");
+    }
+    let (_, out, _) = run("dump", temp.path(), &["--log", "1/1"]);
+    assert!(out.lines().count() == 30 && out.lines().all(|line| line.starts_with("1/1 ")), "{out}");
+    let (code, _, err) = run("dump", temp.path(), &["--stream", "nobody"]);
+    assert!(code == Some(2) && err.contains("user:N"), "{err}");
+}
+
+/// `dump | head` must not end in a panic about a closed pipe.
+#[test]
+fn a_closed_pipe_ends_a_dump_quietly() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    fill(&mut journal, 1, 3000);
+    drop(journal);
+    let mut child =
+        command("dump", temp.path(), &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    drop(out);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+}
+
+/// The tool neither takes the lock nor changes a byte, and says that the tail is in motion.
+#[test]
+fn a_directory_in_use_is_read_beside_its_owner() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    let kept = fill(&mut journal, 1, 50);
+    journal.append(0, stream(1), b"appended, not written");
+    let (code, out, _) = run("verify", temp.path(), &[]);
+    let process = format!("process {} writes to this directory", std::process::id());
+    assert!(code == Some(0) && out.contains(&process), "{out}");
+    assert!(out.contains(&format!(" {} records,", kept.len())), "{out}");
+    let (_, out, err) = run("dump", temp.path(), &["--limit", "1"]);
+    assert!(out.lines().count() == 1 && err.contains("newest records may be missing"), "{err}");
+    journal.commit();
+    journal.seal();
+    assert_eq!(Journal::open(temp.path(), 1).recovered.len(), kept.len() + 1);
+}
+
+#[test]
+fn what_is_no_data_directory_is_said() {
+    let temp = tempfile::tempdir().unwrap();
+    for action in ["dump", "verify"] {
+        let (code, _, err) = run(action, temp.path(), &[]);
+        assert!(code == Some(2) && err.contains("MANIFEST"), "{err}");
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is made");
+    }
+    let help = Command::new(env!("CARGO_BIN_EXE_tidegate-log")).arg("--help").output().unwrap();
+    assert!(String::from_utf8(help.stdout).unwrap().contains("tidegate-log verify data"));
+}
