@@ -1,1 +1,10 @@
 //! What tests share.
+#![allow(unsafe_code)]
+
+mod allocations;
+mod power_cut;
+mod root;
+
+pub use allocations::{Allocations, CountingAllocator, allocations};
+pub use power_cut::{FileSystem, Volume};
+pub use root::{can_mount_or_say, is_root_or_say};

@@ -1,0 +1,80 @@
+//! Counting allocations, so that a test can show that a path has none once it is warm.
+//!
+//! A test binary declares the allocator and asks what a closure does on its own thread:
+//!
+//! ```
+//! use tidegate_tests_support::{Allocations, CountingAllocator, allocations};
+//!
+//! #[global_allocator]
+//! static ALLOCATOR: CountingAllocator = CountingAllocator;
+//!
+//! let (taken, block) = allocations(|| vec![0_u8; 100]);
+//! assert_eq!((taken, block.len()), (Allocations { count: 1, bytes: 100 }, 100));
+//! let (taken, ()) = allocations(|| ());
+//! assert_eq!(taken, Allocations::default());
+//! ```
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+thread_local! {
+    /// Constant and without a destructor: reaching it allocates nothing.
+    static TAKEN: Cell<Allocations> = const { Cell::new(Allocations { count: 0, bytes: 0 }) };
+}
+
+/// What was taken from the heap; giving back is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocations {
+    /// Blocks allocated or grown.
+    pub count: u64,
+    /// Bytes asked for; a grown block counts with its new size.
+    pub bytes: u64,
+}
+
+/// The system's allocator, counting per thread.
+#[derive(Debug)]
+pub struct CountingAllocator;
+
+/// What a closure takes on this thread, and its result. Nothing is counted unless [`CountingAllocator`] is the
+/// global allocator, so a test also shows that it counts.
+pub fn allocations<R>(work: impl FnOnce() -> R) -> (Allocations, R) {
+    let before = TAKEN.get();
+    let result = work();
+    let after = TAKEN.get();
+    (Allocations { count: after.count - before.count, bytes: after.bytes - before.bytes }, result)
+}
+
+fn take(bytes: usize) {
+    // A thread that is ending has no counter any more, and nobody who asks.
+    let _ = TAKEN.try_with(|taken| {
+        let Allocations { count, bytes: before } = taken.get();
+        taken.set(Allocations { count: count + 1, bytes: before + bytes as u64 });
+    });
+}
+
+// SAFETY: every call goes to `System` with the caller's own arguments, so its promises are the caller's; the
+// counter is touched without allocating. The example above breaks if a call does not arrive.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        // SAFETY: the caller's promise about the layout is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        // SAFETY: the caller's promise about the layout is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        take(new_size);
+        // SAFETY: `block` came from `System` with this layout, since every allocation here does.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `System` with this layout, since every allocation here does.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
