@@ -62,7 +62,8 @@ pub struct Decoder {
     remaining: u32,
     frame_bytes_max: u32,
     message_bytes_max: u32,
-    /// The present frame's header, as far as it has come. The mask in it is turned as payload is unmasked.
+    /// The present frame's header, as far as it has come, `head_len` bytes; behind them anything. The mask in it is
+    /// turned as payload is unmasked.
     head: [u8; HEADER_BYTES_MAX],
     head_len: u8,
     phase: Phase,
@@ -339,29 +340,46 @@ impl Decoder {
     /// Takes header bytes from the front of `bytes`; once the header is complete the phase is `Payload`. Returns how many
     /// were taken.
     fn take_header(&mut self, bytes: &[u8], held_len: usize) -> Result<usize, CloseError> {
-        let mut taken = self.fill_head(bytes, 2);
-        if self.head_len >= 1 {
+        let start = usize::from(self.head_len);
+        let present = self.copy_head(bytes);
+        let mut end = present;
+        if present >= 1 {
             self.check_first_byte()?;
         }
-        if self.head_len < 2 {
-            return Ok(taken);
+        if present >= 2 {
+            self.check_second_byte()?;
+            let length_end = match self.head[1] & 0x7F {
+                126 => 4,
+                127 => 10,
+                _ => 2,
+            };
+            if present >= length_end {
+                let length = self.checked_length(held_len)?;
+                let header_end = if self.role == Role::Server { length_end + 4 } else { length_end };
+                if present >= header_end {
+                    end = header_end;
+                    self.begin_payload(length);
+                }
+            }
         }
-        self.check_second_byte()?;
-        let length_end = 2 + match self.head[1] & 0x7F {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        taken += self.fill_head(&bytes[taken..], length_end);
-        if usize::from(self.head_len) < length_end {
-            return Ok(taken);
+        self.head_len = end as u8;
+        Ok(end - start)
+    }
+
+    /// Copies what may be header behind what is there already; returns how many bytes of `head` are good now. Some may
+    /// turn out to be payload.
+    fn copy_head(&mut self, bytes: &[u8]) -> usize {
+        let start = usize::from(self.head_len);
+        if let (0, Some(head)) = (start, bytes.first_chunk::<HEADER_BYTES_MAX>()) {
+            self.head = *head;
+            return HEADER_BYTES_MAX;
         }
-        let length = self.checked_length(held_len)?;
-        let mask_bytes = if self.role == Role::Server { 4 } else { 0 };
-        taken += self.fill_head(&bytes[taken..], length_end + mask_bytes);
-        if usize::from(self.head_len) < length_end + mask_bytes {
-            return Ok(taken);
-        }
+        let copied = bytes.len().min(HEADER_BYTES_MAX - start);
+        self.head[start..start + copied].copy_from_slice(&bytes[..copied]);
+        start + copied
+    }
+
+    fn begin_payload(&mut self, length: u32) {
         match self.opcode() {
             Opcode::Text => self.message = Message::Text,
             Opcode::Binary => self.message = Message::Binary,
@@ -369,16 +387,6 @@ impl Decoder {
         }
         self.remaining = length;
         self.phase = Phase::Payload;
-        Ok(taken)
-    }
-
-    /// Completes the header up to `end` bytes; returns how many of `bytes` it took.
-    fn fill_head(&mut self, bytes: &[u8], end: usize) -> usize {
-        let start = usize::from(self.head_len);
-        let taken = end.saturating_sub(start).min(bytes.len());
-        self.head[start..start + taken].copy_from_slice(&bytes[..taken]);
-        self.head_len += taken as u8;
-        taken
     }
 
     fn check_first_byte(&self) -> Result<(), CloseError> {

@@ -17,9 +17,8 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
 }
 
 /// The key for the byte that follows `taken` bytes masked with `mask`.
-pub(crate) fn advance_mask(mut mask: [u8; 4], taken: usize) -> [u8; 4] {
-    mask.rotate_left(taken % 4);
-    mask
+pub(crate) fn advance_mask(mask: [u8; 4], taken: usize) -> [u8; 4] {
+    u32::from_be_bytes(mask).rotate_left((taken % 4) as u32 * 8).to_be_bytes()
 }
 
 #[cfg(test)]
