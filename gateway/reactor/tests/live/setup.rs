@@ -7,6 +7,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tidegate_reactor::{Config, Limits, Reactor, SetupError};
 
 /// Runs one test of this binary again in a process of its own, started by a shell after `before`; the variable tells it that
@@ -16,7 +17,8 @@ pub fn in_own_process(test: &str, before: &str) {
     start(test, &binary, &format!("{before}; exec"));
 }
 
-/// The same as an ordinary user: who is root becomes nobody, from a copy of the binary that everybody may read.
+/// The same as an ordinary user: who is root becomes a user whom no other process has, because ring memory is charged
+/// per user, from a copy of the binary that everybody may read.
 fn as_ordinary_user(test: &str) {
     let binary = std::env::current_exe().expect("a path to this binary");
     if !getuid().is_root() {
@@ -26,7 +28,8 @@ fn as_ordinary_user(test: &str) {
         tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().expect("a directory");
     let copy = directory.path().join("live");
     std::fs::copy(binary, &copy).expect("a copy");
-    start(test, &copy, "exec setpriv --reuid=65534 --regid=65534 --clear-groups");
+    let user = 100_000 + std::process::id();
+    start(test, &copy, &format!("exec setpriv --reuid={user} --regid={user} --clear-groups"));
 }
 
 fn start(test: &str, binary: &Path, how: &str) {
@@ -42,15 +45,18 @@ pub fn is_inner(test: &str) -> bool {
     std::env::var("INNER").is_ok_and(|inner| inner == test)
 }
 
-/// The charge of rings that have just ended, of other tests as well, is given back a moment later.
+/// The charge of rings that have just ended is given back a moment later; so is that of the part of a ring that an
+/// attempt made before it failed, therefore the pause.
 fn once_there_is_room(config: &Config) -> Reactor {
-    loop {
+    const ATTEMPTS: u32 = 1000;
+    for _ in 0..ATTEMPTS {
         match make(config) {
             Ok(reactor) => return reactor,
-            Err(SetupError::Memlock { .. }) => std::thread::yield_now(),
+            Err(SetupError::Memlock { .. }) => std::thread::sleep(Duration::from_millis(20)),
             Err(error) => panic!("{error}"),
         }
     }
+    panic!("the charge of other rings is not given back");
 }
 
 fn make(config: &Config) -> Result<Reactor, SetupError> {
