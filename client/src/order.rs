@@ -240,7 +240,7 @@ impl Conversation {
             (end, SkipReason::Unspecified)
         };
         if range.first_available > self.next {
-            let below = Sequence(range.first_available.0 - 1);
+            let below = Sequence(range.first_available.0 - 1).min(to.max(range.head));
             self.pass(below, &|_| (below, SkipReason::Expired), sink);
         }
         for record in range.iter() {
@@ -268,7 +268,8 @@ impl Conversation {
 
     /// Counts an answer without progress, and ends the asking when there were too many.
     fn judge(&mut self, before: Sequence, to: Sequence, fruitless_max: u8, sink: &mut Sink<'_>) {
-        let moved = self.next > before;
+        // What was asked for may have come by pushes in the meantime.
+        let moved = self.next > before || self.next > to;
         let Some(holes) = &mut self.holes else { return };
         holes.fruitless = if moved { 0 } else { holes.fruitless + 1 };
         if holes.fruitless >= fruitless_max {

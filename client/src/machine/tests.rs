@@ -1,1 +1,4 @@
-use super::*;
+mod coming;
+mod going;
+mod linking;
+pub(crate) mod rig;
