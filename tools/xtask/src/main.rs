@@ -6,6 +6,7 @@
 mod chat_logs;
 mod ci;
 mod conformance;
+mod fuzz;
 mod gateway;
 mod generate;
 mod limits;
@@ -45,6 +46,8 @@ enum Task {
     Sim(simulator::Options),
     /// Runs the Autobahn test suite against /echo
     Conformance(conformance::Options),
+    /// Runs the fuzz targets, each for a while, on nightly
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -66,5 +69,6 @@ fn run(task: Task) -> Result<()> {
         Task::ReplayAll(options) => matrix::run(&workspace, &options),
         Task::Sim(options) => simulator::run(&workspace, &options),
         Task::Conformance(options) => conformance::run(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
     }
 }

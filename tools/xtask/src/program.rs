@@ -53,6 +53,12 @@ impl Program {
         self.args([OsStr::new(option), path.as_os_str()])
     }
 
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Program {
+        self.command.env(name, value);
+        self
+    }
+
     /// Runs it; an exit code other than 0 is an error.
     pub fn run(mut self) -> Result<()> {
         let status = self.command.status().with_context(|| format!("cannot start `{}`", self.shown))?;

