@@ -15,6 +15,7 @@ use tidegate_ids::{StreamId, UserId};
 use tidegate_storage_files::{
     DataDir, DirView, FactoryOptions, PrepareError, SegmentFactory, SpareEvent, Spares, Wake,
 };
+use tidegate_tests_support::is_root_or_say;
 
 const SMALL: FactoryOptions = FactoryOptions { spares: 2, reserve_bytes: 0 };
 
@@ -191,8 +192,7 @@ fn a_full_disk_is_said_once_and_leaves_nothing_behind() {
 /// The same with a file system that is really full, and with room made again.
 #[test]
 fn a_full_file_system_recovers_when_there_is_room() {
-    if !rustix::process::geteuid().is_root() {
-        println!("not root: 1 tests not run");
+    if !is_root_or_say(1) {
         return;
     }
     let temp = tempfile::tempdir().unwrap();

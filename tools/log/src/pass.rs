@@ -111,6 +111,7 @@ fn describe(damage: &Damage) -> String {
         DamageKind::SegmentHeader => String::from("the segment's header is damaged"),
         DamageKind::Batch => String::from("a batch is damaged"),
         DamageKind::Record => String::from("a record is lost"),
+        DamageKind::Links => String::from("the links of a record are damaged"),
         DamageKind::Batches { first, last } => format!("batches {first} to {last} are lost"),
         DamageKind::Footer => String::from("the footer is damaged"),
         DamageKind::Unreadable => String::from("the device refuses to read"),

@@ -2,6 +2,9 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it, and may end by a panic")]
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use tidegate_ids::{CommandNumber, Location, LogId, Sequence, ShardIndex, StreamId, WallMs};
 use tidegate_storage_files::{
@@ -150,6 +153,17 @@ impl Journal {
             }
             let end = shard.appender.committed_end();
             shard.appender.release(end);
+        }
+    }
+
+    /// Writes everything appended and syncs nothing: what a killed process leaves in the page cache.
+    pub fn write_without_sync(&mut self) {
+        for shard in &mut self.shards {
+            while let Some(batch) = shard.appender.take_batch() {
+                let file = shard.files[&batch.segment].as_fd().try_clone_to_owned().unwrap();
+                File::from(file).write_all_at(&batch.bytes, u64::from(batch.offset)).unwrap();
+                shard.appender.synced(batch.number);
+            }
         }
     }
 

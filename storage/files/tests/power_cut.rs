@@ -1,0 +1,117 @@
+//! What a power cut leaves: root only, on a volume whose power can be cut.
+#![allow(clippy::unwrap_used, reason = "a test may end by a panic")]
+
+mod journal;
+
+use journal::{Journal, Kept, options};
+use std::path::Path;
+use tidegate_ids::{ConversationId, StreamId, UserId};
+use tidegate_storage_files::{DataDir, FactoryOptions, OpenOptions, SegmentFactory, Wake, WriteMode, secret};
+use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say};
+
+const VOLUME_MEBIBYTES: u64 = 32;
+
+fn stream() -> StreamId {
+    StreamId::conversation(ConversationId::direct(UserId(1), UserId(2)))
+}
+
+fn with_volume(test: impl FnOnce(&mut Volume)) {
+    if !can_mount_or_say(1) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut volume = Volume::new(folder.path(), FileSystem::Ext4, VOLUME_MEBIBYTES).unwrap();
+    test(&mut volume);
+}
+
+fn cut(volume: &mut Volume, journal: Journal) {
+    volume.cut_power().unwrap();
+    drop(journal);
+    volume.restart().unwrap();
+}
+
+fn open(volume: &Volume, options: &OpenOptions) -> Journal {
+    Journal::open_with(&volume.path().join("deep/data"), options)
+}
+
+/// Nothing is synced here but what the factory syncs itself before it hands a segment out.
+#[test]
+fn a_segment_handed_out_survives_with_its_name_and_its_zeroes() {
+    with_volume(|volume| {
+        let path = volume.path().join("deep/data");
+        let dir = DataDir::open(&path, &options(2)).unwrap();
+        let incarnation = dir.incarnation();
+        let wakes = vec![Box::new(|| {}) as Wake, Box::new(|| {}) as Wake];
+        let one = FactoryOptions { spares: 1, reserve_bytes: 0 };
+        let (factory, mut spares) = SegmentFactory::start(&dir, one, wakes).unwrap();
+        let numbers: Vec<u32> = spares.iter_mut().map(|spares| spares.wait().unwrap().number()).collect();
+        volume.cut_power().unwrap();
+        drop((factory, spares, dir));
+        volume.restart().unwrap();
+        let manifest = std::fs::read_to_string(path.join("MANIFEST")).unwrap();
+        for (shard, number) in numbers.iter().enumerate() {
+            assert!(manifest.contains(&format!("log 1 {shard} {number}")), "{manifest}");
+            let bytes = std::fs::read(path.join(format!("log/1/{shard}/{number}.seg"))).unwrap();
+            assert_eq!(bytes, vec![0; journal::SEGMENT_BYTES as usize]);
+        }
+        assert_eq!(DataDir::open(&path, &options(2)).unwrap().incarnation(), incarnation);
+    });
+}
+
+fn check_committed(write_mode: WriteMode) {
+    with_volume(|volume| {
+        let options = OpenOptions { write_mode, ..options(1) };
+        let mut kept: Vec<Kept> = Vec::new();
+        for round in 0..3 {
+            let mut journal = open(volume, &options);
+            assert_eq!(journal.recovered, kept, "round {round}");
+            kept.extend((0..40).map(|at| journal.append(0, stream(), &[at; 3000])));
+            journal.commit();
+            journal.append(0, stream(), b"appended, never written");
+            cut(volume, journal);
+        }
+        assert_eq!(open(volume, &options).recovered, kept);
+    });
+}
+
+#[test]
+fn what_was_committed_survives_buffered() {
+    check_committed(WriteMode::Buffered);
+}
+
+#[test]
+fn what_was_committed_survives_direct() {
+    check_committed(WriteMode::Direct);
+}
+
+/// A gateway was killed after a write and before its sync. The next one finds the batch, for it is in the page cache, and
+/// builds on it: sequences are taken, records are served. Then the power fails. What was found once must be found again.
+#[test]
+fn what_recovery_gave_out_survives() {
+    with_volume(|volume| {
+        let mut journal = open(volume, &options(1));
+        journal.append(0, stream(), b"committed");
+        journal.commit();
+        (0..20).for_each(|at| _ = journal.append(0, stream(), &[at; 3000]));
+        journal.write_without_sync();
+        drop(journal);
+        let journal = open(volume, &options(1));
+        let given = journal.recovered.clone();
+        assert_eq!(given.len(), 21, "a kill takes nothing from the page cache");
+        cut(volume, journal);
+        assert_eq!(open(volume, &options(1)).recovered, given);
+    });
+}
+
+#[test]
+fn a_secret_survives_once_it_was_used() {
+    with_volume(|volume| {
+        let path = volume.path().join("data");
+        let made = secret(&path).unwrap();
+        volume.cut_power().unwrap();
+        volume.restart().unwrap();
+        let found = secret(Path::new(&path)).unwrap();
+        assert!(made.made() && !found.made());
+        assert_eq!(found.bytes(), made.bytes());
+    });
+}
