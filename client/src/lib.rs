@@ -1,7 +1,8 @@
 //! The client SDK of Tidegate.
 //!
 //! [`Machine`] is all of the protocol and no IO: bytes, times and a seed go in, bytes and [`Event`]s come out. Thousands
-//! run in one process, and the simulator runs it as it is.
+//! run in one process, and the simulator runs it as it is. [`shell`] puts a socket and a clock around one machine;
+//! nothing else here knows of either.
 //!
 //! # Driving a machine
 //! 1. [`Machine::poll_connect`] says when to open a socket. Tell [`Machine::connected`] or [`Machine::disconnected`].
@@ -31,6 +32,7 @@ mod order;
 mod outbox;
 mod random;
 mod request;
+pub mod shell;
 mod stored;
 
 pub use config::{Backfill, Config};

@@ -95,7 +95,7 @@ impl Machine {
                 Some(Item::Binary(payload)) => self.payload(payload, now, sink),
                 Some(Item::Text(_)) => self.fault(CloseCode::UNSUPPORTED_DATA),
                 Some(Item::Ping(payload)) => {
-                    self.notices.socket_pong = Some((&*payload).into());
+                    self.notices.socket_pong = Some(payload.into());
                     self.stirred = true;
                 }
                 Some(Item::Pong(_)) => {}

@@ -148,7 +148,7 @@ fn a_number_that_another_run_took_is_given_up() {
         Refuse("send direct n2", 410, 9, 0),
         Heard(&["send direct n9 a", "send direct n10 b"]),
         Ack("send direct n9", 30),
-        Told(&["direct skipped 1..1", "sent n9 at 30"][1..].as_ref()),
+        Told(&["sent n9 at 30"]),
     ]);
 }
 
