@@ -97,6 +97,28 @@ fn damage_costs_its_records_only_and_is_reported() {
     assert!(damage.iter().any(|damage| damage.kind == DamageKind::Record), "{damage:?}");
 }
 
+/// The header of the newest segment was lost, its batches were not: they were acknowledged, and it is no spare.
+#[test]
+fn a_zeroed_header_costs_no_record() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    let kept: Vec<Kept> = (0..8)
+        .map(|at| {
+            let kept = journal.append(0, stream(0), &[at; 500]);
+            journal.commit();
+            kept
+        })
+        .collect();
+    drop(journal);
+    let path = temp.path().join(format!("log/1/0/{}.seg", kept[0].location.segment));
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0; 512], 0).unwrap();
+    let journal = Journal::open(temp.path(), 1);
+    assert_eq!(journal.recovered, kept);
+    let damage = &journal.logs[0].recovered.damage;
+    assert!(damage.iter().any(|damage| damage.kind == DamageKind::SegmentHeader), "{damage:?}");
+}
+
 #[test]
 fn progress_rises_to_the_end() {
     let temp = tempfile::tempdir().unwrap();

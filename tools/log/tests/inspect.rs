@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_ids::{CommandNumber, ConversationId, Location, Sequence, StreamId, UserId};
 use tidegate_storage_log::{Links, NewRecord};
 
@@ -249,6 +250,34 @@ fn a_directory_in_use_is_read_beside_its_owner() {
     journal.commit();
     journal.seal();
     assert_eq!(Journal::open(temp.path(), 1).recovered.len(), kept.len() + 1);
+}
+
+/// A batch that is read while it is written must not pass for damage.
+#[test]
+fn a_directory_verifies_while_it_is_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    fill(&mut journal, 2, 12);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (stop, journal) = (&stop, &mut journal);
+        scope.spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                fill(journal, 2, 60);
+            }
+        });
+        for _ in 0..8 {
+            let (code, out, _) = run("verify", temp.path(), &[]);
+            if code != Some(0) {
+                stop.store(true, Ordering::Release);
+                panic!("{out}");
+            }
+        }
+        stop.store(true, Ordering::Release);
+    });
+    journal.seal();
+    let (code, out, _) = run("verify", temp.path(), &[]);
+    assert_eq!(code, Some(0), "{out}");
 }
 
 #[test]
