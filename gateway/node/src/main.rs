@@ -1,2 +1,75 @@
 //! The tidegate binary.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use tidegate_node::cli::{Arguments, Command, Serve, Token};
+use tidegate_node::config::{Config, Environment};
+use tidegate_node::token::{Secret, TokenRequest, issue};
+use tidegate_node::{boot, clock, logging};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(flags) => serve(&flags),
+        Command::Token(flags) => token(&flags),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(flags: &Serve) -> Result<(), Failure> {
+    let environment = Environment::of_process();
+    let config = Config::of_serve(flags, &environment)?;
+    logging::start(&config.log)?;
+    for name in environment.unknown() {
+        tracing::warn!("the environment variable {name} sets nothing");
+    }
+    stop_at_a_panic();
+    let gateway = boot::start(&config)?;
+    gateway.serve(|listen, admin| {
+        // A closed standard output is no reason to stop serving.
+        let _ = greet(&config, listen, admin);
+    });
+    Ok(())
+}
+
+/// A bug in one thread must not leave the others running: the process ends, and recovers from its log.
+fn stop_at_a_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
+fn greet(config: &Config, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let data = config.data.display();
+    writeln!(out, "chat: tidegate chat --data {data} --user 1 --to 2 --url ws://{listen}/ws")?;
+    writeln!(out, "ready ws={listen} admin={admin}")?;
+    out.flush()
+}
+
+fn token(flags: &Token) -> Result<(), Failure> {
+    let environment = Environment::of_process();
+    let config = Config::of_data(flags.config.as_deref(), flags.data.as_deref(), &environment)?;
+    let secret = Secret::load(&config.token, &config.data)?;
+    let request = TokenRequest {
+        user: flags.user,
+        device: flags.device,
+        rate: flags.rate.as_deref(),
+        ttl: flags.ttl,
+        now: clock::wall(),
+    };
+    println!("{}", issue(&secret, &request)?);
+    Ok(())
+}

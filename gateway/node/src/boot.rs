@@ -1,0 +1,358 @@
+//! The start, step by step: each either succeeds or ends it with one sentence for the operator.
+//!
+//! Order matters. What can refuse without having changed anything comes first (limits, io_uring, addresses, the lock of
+//! the directory); helper threads are started before shards are pinned, because threads inherit the pin; nothing is
+//! accepted before every shard has said that it is ready.
+
+mod recovery;
+mod rings;
+
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::{Config, WriteChoice};
+use crate::limits::{SPARE_SLOTS_MIN, SPARE_SLOTS_SHARE};
+use crate::port::Rings;
+use crate::pump::{News, Order, Pump, PumpSetup};
+use crate::scans::Scanner;
+use crate::segments::Segments;
+use crate::stats::{Board, Phase};
+use crate::token::{Secret, SecretOrigin, Verifier};
+use recovery::{Recovered, recover};
+use rings::ShardThread;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use tidegate_domain::Route;
+use tidegate_ids::{LogId, ShardIndex};
+use tidegate_reactor::{Limits, Reactor, RingHandle, ThreadWaker};
+use tidegate_shard::{MESH_FRAME_BYTES_MAX, Shard, ShardLimits, ShardSetup};
+use tidegate_storage_files::{
+    DataDir, FactoryOptions, OpenError, OpenOptions, Opened, ReadPool, SegmentFactory, Wake, WriteMode,
+};
+use tidegate_storage_log::{Appender, AppenderConfig, BatchBytes, Guard};
+
+/// Why the gateway did not start. Each is the operator's to change, and says what.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// Tokens could be forged by whoever reads the data directory's default.
+    #[error(
+        "listening on {0}, beyond loopback, needs a token secret of your own: set token.secret_file or token.secret \
+         (TIDEGATE_TOKEN__SECRET), or listen on 127.0.0.1"
+    )]
+    NoSecret(SocketAddr),
+    /// No secret.
+    #[error(transparent)]
+    Secret(#[from] crate::token::SecretError),
+    /// The kernel or a limit refuses the rings.
+    #[error(transparent)]
+    Ring(#[from] tidegate_reactor::SetupError),
+    /// An address is taken, or not ours.
+    #[error("cannot listen on {address} ({what}): {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// For what.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data directory.
+    #[error(transparent)]
+    Directory(#[from] OpenError),
+    /// What was written cannot be read.
+    #[error(transparent)]
+    Recovery(#[from] tidegate_storage_files::RecoverError),
+    /// Sizes of the log that do not fit each other.
+    #[error("storage: {0}")]
+    Log(String),
+    /// Rings between shards that do not fit their frames.
+    #[error("mesh: {0}")]
+    Mesh(#[from] tidegate_mesh::MeshConfigError),
+    /// No thread left, or no processors given.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl BootError {
+    fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
+/// A gateway whose shards run; nothing is accepted yet.
+pub struct Gateway {
+    shards: Vec<ShardThread>,
+    listeners: Vec<OwnedFd>,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    news: Receiver<News>,
+    board: Arc<Board>,
+    factory: SegmentFactory,
+    scanner: Scanner,
+}
+
+/// What the first steps found.
+struct Ground {
+    secret: Secret,
+    cpus: Vec<usize>,
+    shards: u16,
+    ring: tidegate_reactor::Config,
+    limits: ShardLimits,
+}
+
+/// Starts everything up to running shards.
+///
+/// # Errors
+/// See [`BootError`].
+pub fn start(config: &Config) -> Result<Gateway, BootError> {
+    let ground = survey(config)?;
+    let (listeners, listen) = listen(config, ground.shards)?;
+    let admin_listener = TcpListener::bind(config.admin)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|source| BootError::Listen { address: config.admin, what: "admin", source })?;
+    let admin = admin_listener.local_addr().map_err(BootError::system("read the admin address"))?;
+    let dir = open_directory(config, ground.shards)?;
+    let board = Arc::new(Board::new(ground.shards));
+    let (news_sender, news) = channel();
+    admin::spawn(admin_listener, Arc::clone(&board), news_sender.clone())
+        .map_err(BootError::system("start the admin thread"))?;
+    let threads = rings::spawn(&ground.ring, &ground.cpus, ground.shards)?;
+    let recovered = recover(&dir, Route::new(ground.shards))?;
+    let wiring = Wiring { config, ground: &ground, dir: &dir, board: &board, news: &news_sender };
+    let (factory, scanner) = wiring.start_shards(&threads, recovered)?;
+    Ok(Gateway { shards: threads, listeners, listen, admin, news, board, factory, scanner })
+}
+
+/// What can refuse before anything was touched: secret, limits, io_uring.
+fn survey(config: &Config) -> Result<Ground, BootError> {
+    let configured = config.token.secret.is_some() || config.token.secret_file.is_some();
+    if !configured && !config.listen.ip().is_loopback() {
+        return Err(BootError::NoSecret(config.listen));
+    }
+    let cpus = rings::cpus().map_err(BootError::system("read the processors of this process"))?;
+    let shards = config.shards.unwrap_or(u16::try_from(cpus.len()).unwrap_or(u16::MAX));
+    let shards = shards.clamp(1, crate::limits::SHARDS_MAX);
+    raise_descriptors();
+    let connections = config.limits.connections_max;
+    let slots = connections + (connections / SPARE_SLOTS_SHARE).max(SPARE_SLOTS_MIN);
+    let wanted = tidegate_reactor::Config {
+        slots: u32::try_from(slots).unwrap_or(u32::MAX),
+        buffers: config.network.receive_buffers,
+        buffer_bytes: config.network.receive_buffer_bytes,
+        ..tidegate_reactor::Config::default()
+    };
+    let ring = wanted.fitted(u32::from(shards), &Limits::current())?;
+    rings::probe()?;
+    let mut limits = config.limits.to_shard(config.users_open(), config.echo);
+    if (ring.slots as usize) < slots {
+        limits.connections_max = limits.connections_max.min(ring.slots as usize);
+        tracing::info!(connections_max = limits.connections_max, "connections are bounded by RLIMIT_NOFILE");
+    }
+    let secret = Secret::load(&config.token, &config.data)?;
+    if let SecretOrigin::Directory { made } = secret.origin() {
+        let made = if *made { "made a token secret" } else { "tokens are signed with the secret" };
+        tracing::info!("{made} in {}; listening on loopback only", config.data.display());
+    }
+    tracing::info!(
+        shards,
+        ring_entries = ring.submission_entries,
+        receive_buffers = ring.buffers,
+        "rings take {} KiB each",
+        ring.memory_needed() / 1024
+    );
+    Ok(Ground { secret, cpus, shards, ring, limits })
+}
+
+/// A process begins with few descriptors so that old programs with `select` work; this one may use all it is allowed.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise RLIMIT_NOFILE to its hard limit");
+    }
+}
+
+fn listen(config: &Config, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), BootError> {
+    let refused = |source| BootError::Listen { address: config.listen, what: "WebSocket", source };
+    let (listeners, address) =
+        tidegate_reactor::listeners(config.listen, usize::from(shards)).map_err(refused)?;
+    for listener in &listeners {
+        rustix::net::listen(listener, i32::from(config.network.backlog))
+            .map_err(|errno| refused(errno.into()))?;
+    }
+    Ok((listeners, address))
+}
+
+/// Opens the data directory, with direct writes where wanted and possible.
+fn open_directory(config: &Config, shards: u16) -> Result<DataDir, BootError> {
+    let open = |write_mode| {
+        let segment_bytes = config.storage.segment_bytes;
+        DataDir::open(&config.data, &OpenOptions { segment_bytes, write_mode, ..OpenOptions::new(shards) })
+    };
+    let dir = match config.storage.write_mode {
+        WriteChoice::Linked => open(WriteMode::Buffered)?,
+        WriteChoice::Direct => open(WriteMode::Direct)?,
+        WriteChoice::Auto => match open(WriteMode::Direct) {
+            Err(OpenError::DirectRefused { .. }) => open(WriteMode::Buffered)?,
+            opened => opened?,
+        },
+    };
+    let writes = match dir.options().write_mode {
+        WriteMode::Direct => "direct",
+        WriteMode::Buffered => "linked",
+    };
+    let path = dir.path().display();
+    match dir.opened() {
+        Opened::Created => tracing::info!(writes, "made data directory {path}"),
+        Opened::Continued => tracing::info!(writes, epoch = dir.epoch(), "opened data directory {path}"),
+        Opened::NewEpoch { previous_shards } => tracing::info!(
+            writes,
+            epoch = dir.epoch(),
+            "opened data directory {path}: {shards} shards after {previous_shards}"
+        ),
+    }
+    Ok(dir)
+}
+
+/// What every shard's setup is taken from.
+struct Wiring<'a> {
+    config: &'a Config,
+    ground: &'a Ground,
+    dir: &'a DataDir,
+    board: &'a Arc<Board>,
+    news: &'a Sender<News>,
+}
+
+impl Wiring<'_> {
+    /// Starts the helper threads, then hands every shard's thread what it needs.
+    fn start_shards(
+        &self,
+        threads: &[ShardThread],
+        recovered: Recovered,
+    ) -> Result<(SegmentFactory, Scanner), BootError> {
+        let wakes = || threads.iter().map(|thread| wake(&thread.waker)).collect::<Vec<Wake>>();
+        let options = FactoryOptions { spares: self.config.storage.spares, ..FactoryOptions::default() };
+        let (factory, spares) = SegmentFactory::start(self.dir, options, wakes())
+            .map_err(BootError::system("start the segment thread"))?;
+        let (scanner, scans) = Scanner::start(self.dir.reader(), recovered.extents, wakes())
+            .map_err(BootError::system("start the scan thread"))?;
+        let mesh = tidegate_mesh::build(threads.len(), self.config.mesh.ring_bytes, MESH_FRAME_BYTES_MAX)?;
+        let peers: Vec<RingHandle> = threads.iter().map(|thread| thread.handle.clone()).collect();
+        let clock = Clock::start();
+        let ends = mesh.into_iter().zip(spares).zip(scans).zip(recovered.shards).zip(threads);
+        for ((((mesh, spares), scans), (start, seed)), thread) in ends {
+            let index = ShardIndex(mesh.shard());
+            let reads =
+                ReadPool::start(self.dir, self.ground.limits.reads_in_flight_max, wake(&thread.waker))
+                    .map_err(BootError::system("start a reader thread"))?;
+            let setup = ShardSetup {
+                index,
+                route: Route::new(self.ground.shards),
+                limits: self.ground.limits.clone(),
+                tokens: Box::new(Verifier::new(&self.ground.secret)),
+                seed: rand::random(),
+                incarnation: self.dir.incarnation(),
+                appender: self.appender(start)?,
+                seed_of_logs: seed,
+            };
+            let guard = Guard::new(&self.dir.identity(index).directory);
+            let segments = Segments::new(self.dir.block_bytes(), guard);
+            let log = LogId { epoch: self.dir.epoch(), shard: index };
+            let (mesh, peers) = (Rings(mesh), peers.clone());
+            let (board, news) = (Arc::clone(self.board), self.news.clone());
+            thread.start(Box::new(move |reactor: Reactor<BatchBytes>, orders| {
+                let pump = PumpSetup {
+                    reactor,
+                    mesh,
+                    peers,
+                    spares,
+                    reads,
+                    scans,
+                    segments,
+                    log,
+                    orders,
+                    news,
+                    board,
+                    clock,
+                };
+                Pump::new(pump, Shard::new(setup)).run()
+            }));
+        }
+        Ok((factory, scanner))
+    }
+
+    fn appender(&self, start: tidegate_storage_log::AppenderStart) -> Result<Appender, BootError> {
+        let storage = &self.config.storage;
+        let config = AppenderConfig {
+            segment_bytes: storage.segment_bytes,
+            block_bytes: self.dir.block_bytes(),
+            staging_bytes: storage.staging_bytes,
+            batch_bytes_max: storage.batch_bytes_max,
+        };
+        Appender::new(&config, start).map_err(|error| BootError::Log(format!("{error:?}")))
+    }
+}
+
+fn wake(waker: &ThreadWaker) -> Wake {
+    let waker = waker.clone();
+    Box::new(move || waker.wake())
+}
+
+impl Gateway {
+    /// Serves until it is asked to stop and everything is committed and sealed. `ready` is called once.
+    pub fn serve(self, ready: impl FnOnce(SocketAddr, SocketAddr)) {
+        let Self { shards, listeners, listen, admin, news, board, factory, scanner } = self;
+        let mut ready = Some(ready);
+        let mut listeners = Some(listeners);
+        let (mut ready_count, mut stopped_count) = (0, 0);
+        let mut stopping = false;
+        while stopped_count < shards.len() {
+            // The admin thread holds a sender as long as the process lives.
+            let Ok(heard) = news.recv() else { break };
+            match heard {
+                News::Ready(shard) => {
+                    tracing::debug!(shard, "a shard is ready");
+                    ready_count += 1;
+                }
+                News::Stopped(shard) => {
+                    tracing::debug!(shard, "a shard has stopped");
+                    stopped_count += 1;
+                }
+                News::Signal if stopping => {}
+                News::Signal => {
+                    stopping = true;
+                    tracing::info!(
+                        "stopping: clients are told to go; a second signal ends the process at once"
+                    );
+                    board.enter(Phase::Draining);
+                    shards.iter().for_each(|shard| shard.order(Order::Stop));
+                }
+            }
+            if ready_count == shards.len() && !stopping {
+                if let (Some(listeners), Some(ready)) = (listeners.take(), ready.take()) {
+                    for (shard, listener) in shards.iter().zip(listeners) {
+                        shard.order(Order::Accept(listener));
+                    }
+                    board.enter(Phase::Ready);
+                    ready(listen, admin);
+                }
+            }
+        }
+        shards.iter().for_each(|shard| shard.order(Order::Exit));
+        for shard in shards {
+            shard.join();
+        }
+        scanner.join();
+        drop(factory);
+        tracing::info!("stopped: everything is committed and sealed");
+    }
+}

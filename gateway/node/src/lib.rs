@@ -1,0 +1,24 @@
+//! The `tidegate` binary as a library: configuration, boot, the pump, the admin endpoint.
+//!
+//! Everything here is wiring. A rule about people and conversations is in `gateway/domain`, which core and when in
+//! `gateway/shard`, a system call in `gateway/reactor` and `storage/files`.
+//!
+//! Threads: one per shard ([`pump`]), pinned; one that keeps segments ready and one reader per shard
+//! (`storage/files`); one that scans logs ([`scans`]); one with a tokio runtime for operators and signals ([`admin`]);
+//! the main one, which starts them and waits ([`boot`]).
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod boot;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod limits;
+pub mod logging;
+pub mod port;
+pub mod pump;
+pub mod scans;
+pub mod segments;
+pub mod signals;
+pub mod stats;
+pub mod token;

@@ -1,0 +1,45 @@
+//! Limits of the shell, each with its reason.
+
+use std::time::Duration;
+
+/// Shards of a node: the shard crate's own bound.
+pub const SHARDS_MAX: u16 = tidegate_shard::SHARDS_MAX as u16;
+
+/// Bytes of a token. A JWT of ours is below 400; more is refused before anything is decoded.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// Bytes of a token's id: a UUID has 36, other issuers use up to 64.
+pub const TOKEN_ID_BYTES_MAX: usize = 128;
+
+/// The shortest configured secret: as many bytes as the output of HMAC-SHA-256 (RFC 7518, section 3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// The longest secret file; more is surely another file.
+pub const SECRET_FILE_BYTES_MAX: u64 = 4096;
+
+/// How often a shard publishes its counters. A scrape is never more than this behind.
+pub const PUBLISH_INTERVAL_MS: u64 = 100;
+
+/// How long a start waits for the memory of the gateway that was stopped before it.
+pub const RING_MEMORY_WAIT: Duration = Duration::from_secs(3);
+
+/// How often it looks meanwhile.
+pub const RING_MEMORY_RETRY: Duration = Duration::from_millis(50);
+
+/// Slots of a ring beyond the connections it serves, in parts of these: room for those that are being closed, or are
+/// told that there is no place (4029): one in sixteen, and at least [`SPARE_SLOTS_MIN`].
+pub const SPARE_SLOTS_SHARE: usize = 16;
+/// See above.
+pub const SPARE_SLOTS_MIN: usize = 64;
+
+/// The stack of a shard's thread: the shard itself and one turn of it.
+pub const SHARD_STACK_BYTES: usize = 8 << 20;
+
+/// Completions taken in one turn, so that sockets do not starve the mesh. The rest waits in the ring.
+pub const COMPLETIONS_PER_TURN: usize = 512;
+
+/// How often open ranges are counted: a walk over all users in memory, some milliseconds for 262,144 of them.
+pub const COUNT_RANGES_INTERVAL_MS: u64 = 5000;
+
+/// Buffers of reads kept for reuse by a shard: as many reads as are usual at once. Others are freed.
+pub const READ_BUFFERS_KEPT: usize = 16;

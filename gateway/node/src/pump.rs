@@ -1,0 +1,333 @@
+//! The pump: the only loop of a shard's thread (DESIGN 4).
+//!
+//! Each turn has a bounded budget: completions, orders and helper threads, the tick, the shard's own turn (mesh, cursors,
+//! commit), its outputs, wakes, then submit and wait. It sleeps only after it has published its sleep flag and looked
+//! again; what it pushed to a sleeping peer wakes that peer at most once a batch. Nothing here is allocated per message.
+
+mod outputs;
+
+use crate::clock::Clock;
+use crate::limits::{COMPLETIONS_PER_TURN, COUNT_RANGES_INTERVAL_MS, PUBLISH_INTERVAL_MS};
+use crate::port::Rings;
+use crate::scans::Scans;
+use crate::segments::Segments;
+use crate::stats::{Board, Measured, PumpCounters};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+use tidegate_ids::{BatchNumber, LogId, MonotonicNs, Now};
+use tidegate_reactor::{Completion, Reactor, RingHandle};
+use tidegate_shard::{ConnectionId, Event, ReadToken, Shard, TICK_MS, TransferKey};
+use tidegate_storage_files::{ReadPool, SpareEvent, Spares};
+use tidegate_storage_log::BatchBytes;
+
+/// What the main thread tells a shard's thread; a wake of its ring follows.
+#[derive(Debug)]
+pub enum Order {
+    /// Accept from this listening socket.
+    Accept(OwnedFd),
+    /// Stop: tell clients to go, commit, seal.
+    Stop,
+    /// Every shard has stopped: end the thread.
+    Exit,
+}
+
+/// What a shard's thread tells the main thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A shard is recovered, fed and synced.
+    Ready(u16),
+    /// A shard has committed and sealed everything.
+    Stopped(u16),
+    /// The process was asked to stop.
+    Signal,
+}
+
+/// Everything a pump starts with.
+pub struct PumpSetup {
+    /// Its ring.
+    pub reactor: Reactor<BatchBytes>,
+    /// Its end of the mesh.
+    pub mesh: Rings,
+    /// The rings of all shards.
+    pub peers: Vec<RingHandle>,
+    /// Prepared segments.
+    pub spares: Spares,
+    /// Reads of pages.
+    pub reads: ReadPool,
+    /// Reads of whole logs.
+    pub scans: Scans,
+    /// Its open segments.
+    pub segments: Segments,
+    /// The log it writes.
+    pub log: LogId,
+    /// From the main thread.
+    pub orders: Receiver<Order>,
+    /// To the main thread.
+    pub news: Sender<News>,
+    /// Where its figures go.
+    pub board: Arc<Board>,
+    /// The machine's clocks.
+    pub clock: Clock,
+}
+
+/// What the pump holds beside the ring, so that completions can reach it while the ring is lent.
+struct Core {
+    shard: Shard,
+    mesh: Rings,
+    peers: Vec<RingHandle>,
+    spares: Spares,
+    reads: ReadPool,
+    scans: Scans,
+    segments: Segments,
+    log: LogId,
+    news: Sender<News>,
+    /// By slot: whether it is on its way to another shard.
+    leaving: Vec<bool>,
+    /// Buffers of reads, to be used again.
+    buffers: Vec<Vec<u8>>,
+    /// Segments that the shard has asked for.
+    segments_wanted: u32,
+    /// Whether orders and helper threads are to be looked at.
+    look: bool,
+    counters: PumpCounters,
+}
+
+/// One shard's loop.
+pub struct Pump {
+    core: Core,
+    reactor: Reactor<BatchBytes>,
+    orders: Receiver<Order>,
+    board: Arc<Board>,
+    clock: Clock,
+    next_tick: MonotonicNs,
+    next_publish: MonotonicNs,
+    next_count: MonotonicNs,
+}
+
+/// Whether the thread goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Exit,
+}
+
+impl Pump {
+    /// A pump of this shard.
+    #[must_use]
+    pub fn new(mut setup: PumpSetup, shard: Shard) -> Self {
+        let slots = setup.reactor.ops().slots_max() as usize;
+        let core = Core {
+            shard,
+            mesh: setup.mesh,
+            peers: setup.peers,
+            spares: setup.spares,
+            reads: setup.reads,
+            scans: setup.scans,
+            segments: setup.segments,
+            log: setup.log,
+            news: setup.news,
+            leaving: vec![false; slots],
+            buffers: Vec::new(),
+            // The first segment comes unasked.
+            segments_wanted: 1,
+            look: true,
+            counters: PumpCounters::default(),
+        };
+        Self {
+            core,
+            reactor: setup.reactor,
+            orders: setup.orders,
+            board: setup.board,
+            clock: setup.clock,
+            next_tick: MonotonicNs(0),
+            next_publish: MonotonicNs(0),
+            next_count: MonotonicNs(0),
+        }
+    }
+
+    /// Runs until [`Order::Exit`].
+    ///
+    /// # Errors
+    /// The ring is unusable, or no descriptor is left for a segment: the process must end and recover from its log.
+    pub fn run(mut self) -> io::Result<()> {
+        let now = self.clock.now();
+        self.core.shard.start(now, &mut self.core.mesh);
+        loop {
+            let now = self.clock.now();
+            let taken = self.take_completions(now);
+            if self.look(now)? == Next::Exit {
+                return Ok(());
+            }
+            self.tick(now);
+            let mut more = self.core.shard.turn(now, &mut self.core.mesh);
+            more |= taken == COMPLETIONS_PER_TURN;
+            self.core.perform_outputs(self.reactor.ops());
+            more |= self.core.look;
+            self.publish(now);
+            self.wait(more, now)?;
+        }
+    }
+
+    fn take_completions(&mut self, now: Now) -> usize {
+        let Self { reactor, core, .. } = self;
+        reactor.completions(COMPLETIONS_PER_TURN, |_, completion| core.complete(completion, now))
+    }
+
+    /// Takes what other threads have left, after a wake.
+    fn look(&mut self, now: Now) -> io::Result<Next> {
+        if !std::mem::take(&mut self.core.look) {
+            return Ok(Next::GoOn);
+        }
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Accept(listener) => self.reactor.ops().listen(listener),
+                Order::Stop => {
+                    self.reactor.ops().stop_accepting();
+                    self.core.shard.handle(Event::Shutdown, now, &mut self.core.mesh);
+                }
+                Order::Exit => return Ok(Next::Exit),
+            }
+        }
+        self.core.take_segments(now)?;
+        self.core.take_reads(now);
+        Ok(Next::GoOn)
+    }
+
+    fn tick(&mut self, now: Now) {
+        if now.monotonic >= self.next_tick {
+            self.next_tick = now.monotonic.after(TICK_MS * MonotonicNs::MILLISECOND);
+            self.core.shard.handle(Event::Tick, now, &mut self.core.mesh);
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        if now.monotonic < self.next_publish {
+            return;
+        }
+        self.next_publish = now.monotonic.after(PUBLISH_INTERVAL_MS * MonotonicNs::MILLISECOND);
+        if now.monotonic >= self.next_count {
+            self.next_count = now.monotonic.after(COUNT_RANGES_INTERVAL_MS * MonotonicNs::MILLISECOND);
+            self.core.shard.count_open_ranges();
+        }
+        let core = &mut self.core;
+        let measured = Measured {
+            mesh: *core.mesh.0.counters(),
+            mesh_depth_bytes: core.mesh.depth_bytes(),
+            reactor: *self.reactor.counters(),
+            pump: core.counters,
+            shard: Some(core.shard.stats()),
+        };
+        self.board.publish(core.mesh.0.shard(), &measured);
+    }
+
+    /// Wakes peers, submits, and sleeps if there is nothing to do: not before the flag is up and the rings are empty.
+    fn wait(&mut self, more: bool, now: Now) -> io::Result<()> {
+        let Core { mesh, peers, counters, .. } = &mut self.core;
+        counters.turns += 1;
+        let ops = self.reactor.ops();
+        mesh.0.take_wakes(|peer| ops.wake(&peers[usize::from(peer)]));
+        if more {
+            counters.busy_turns += 1;
+            return self.reactor.submit_and_wait(Some(Duration::ZERO));
+        }
+        if !mesh.0.announce_sleep() {
+            return self.reactor.submit_and_wait(Some(Duration::ZERO));
+        }
+        let until_tick = Duration::from_nanos(self.next_tick.since(now.monotonic));
+        let waited = self.reactor.submit_and_wait(Some(until_tick));
+        self.core.mesh.0.awake();
+        waited
+    }
+}
+
+impl Core {
+    /// Turns a completion of the ring into an event of the shard.
+    fn complete(&mut self, completion: Completion<'_>, now: Now) {
+        let connection = |slot: tidegate_reactor::Slot| ConnectionId(slot.0);
+        let event = match completion {
+            Completion::Accepted { slot } => Event::Accepted { connection: connection(slot) },
+            Completion::Received { slot, bytes } => Event::Bytes { connection: connection(slot), bytes },
+            Completion::ReceiveEnded { slot, .. } => Event::Ended { connection: connection(slot) },
+            Completion::Sent { slot, buffer, result } => {
+                Event::SendDone { connection: connection(slot), buffer, sent: result.is_ok() }
+            }
+            Completion::SlotClosed { slot } => {
+                let left = std::mem::take(&mut self.leaving[slot.0 as usize]);
+                match left {
+                    true => Event::HandedOver { connection: connection(slot), sent: true },
+                    false => Event::Closed { connection: connection(slot) },
+                }
+            }
+            Completion::Adopted { slot, key } => {
+                Event::Adopted { connection: connection(slot), key: TransferKey(key) }
+            }
+            Completion::HandedOver { slot, result, .. } => match result {
+                // The place is free when the slot is closed.
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!(shard = self.mesh.0.shard(), %error, "a hand-over failed");
+                    self.leaving[slot.0 as usize] = false;
+                    self.counters.hand_overs_failed += 1;
+                    Event::HandedOver { connection: connection(slot), sent: false }
+                }
+            },
+            Completion::WriteDone { token, result } => {
+                self.segments.written(result.is_ok());
+                let batch = BatchNumber(token);
+                match result {
+                    Ok(()) => Event::Written { batch },
+                    Err(error) => {
+                        let shard = self.mesh.0.shard();
+                        tracing::error!(shard, %error, "a log write failed: the shard is read-only from now on");
+                        Event::WriteFailed { batch }
+                    }
+                }
+            }
+            // Nobody inserts here; an accept that failed is counted by the ring and needs nothing.
+            Completion::InsertFailed { .. } | Completion::AcceptFailed { .. } => return,
+            Completion::Woken => {
+                self.look = true;
+                return;
+            }
+        };
+        self.shard.handle(event, now, &mut self.mesh);
+    }
+
+    /// Gives the shard the segments it asked for, as far as they are prepared.
+    fn take_segments(&mut self, now: Now) -> io::Result<()> {
+        while self.segments_wanted > 0 {
+            match self.spares.take() {
+                None => return Ok(()),
+                Some(SpareEvent::Ready(file)) => {
+                    let number = self.segments.add(&file)?;
+                    self.segments_wanted -= 1;
+                    self.shard.handle(Event::Segment { number }, now, &mut self.mesh);
+                }
+                Some(SpareEvent::Failed(error)) => {
+                    self.counters.segments_failed += 1;
+                    tracing::error!(shard = self.mesh.0.shard(), %error, "no segment could be prepared; trying again");
+                }
+                Some(SpareEvent::PassedOver(path)) => {
+                    tracing::warn!(path = %path.display(), "a prepared segment is not empty and was passed over");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_reads(&mut self, now: Now) {
+        while let Some(reply) = self.reads.take() {
+            let token = ReadToken(reply.token);
+            let event = Event::ReadDone { token, records: reply.records, result: reply.result };
+            self.shard.handle(event, now, &mut self.mesh);
+        }
+        while let Some(reply) = self.scans.take() {
+            let token = ReadToken(reply.token);
+            let event = Event::ReadDone { token, records: reply.records, result: reply.result };
+            self.shard.handle(event, now, &mut self.mesh);
+        }
+    }
+}

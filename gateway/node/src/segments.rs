@@ -1,0 +1,80 @@
+//! The segment files that a shard writes, and how far each is synced.
+
+use std::io;
+use std::os::fd::AsFd;
+use tidegate_ids::Position;
+use tidegate_reactor::{LogFile, SyncMode};
+use tidegate_storage_files::{SegmentFile, WriteMode};
+use tidegate_storage_log::{Guard, SegmentExtent};
+
+struct OpenSegment {
+    number: u32,
+    file: LogFile,
+    mode: SyncMode,
+}
+
+/// A shard's segments of this start.
+pub struct Segments {
+    open: Vec<OpenSegment>,
+    written: Vec<SegmentExtent>,
+    block_bytes: u32,
+    guard: Guard,
+    /// The end of the batch in flight.
+    in_flight: Option<Position>,
+}
+
+impl Segments {
+    /// None yet.
+    #[must_use]
+    pub fn new(block_bytes: u32, guard: Guard) -> Self {
+        Self { open: Vec::new(), written: Vec::new(), block_bytes, guard, in_flight: None }
+    }
+
+    /// Takes a prepared segment and gives its number.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn add(&mut self, file: &SegmentFile) -> io::Result<u32> {
+        let mode = match file.mode() {
+            WriteMode::Direct => SyncMode::DirectDsync,
+            WriteMode::Buffered => SyncMode::LinkedFdatasync,
+        };
+        let number = file.number();
+        let file = LogFile::from(file.as_fd().try_clone_to_owned()?);
+        self.open.push(OpenSegment { number, file, mode });
+        Ok(number)
+    }
+
+    /// The file that a batch of `bytes` at `offset` goes to. Batches are written one at a time and in order, so older
+    /// segments are closed.
+    pub fn write(&mut self, segment: u32, offset: u32, bytes: usize) -> (LogFile, SyncMode) {
+        assert!(self.in_flight.is_none(), "batches are written one at a time");
+        self.open.retain(|open| open.number >= segment);
+        let Some(open) = self.open.iter().find(|open| open.number == segment) else {
+            unreachable!("a batch goes to a segment that the shard was given");
+        };
+        self.in_flight = Some(Position::new(segment, offset + bytes as u32));
+        (open.file.clone(), open.mode)
+    }
+
+    /// The batch in flight is synced, or has failed.
+    pub fn written(&mut self, synced: bool) {
+        let Some(end) = self.in_flight.take().filter(|_| synced) else { return };
+        match self.written.last_mut().filter(|last| last.segment == end.segment) {
+            Some(last) => last.end = end.offset,
+            None => self.written.push(SegmentExtent {
+                segment: end.segment,
+                end: end.offset,
+                block_bytes: self.block_bytes,
+                footer_offset: None,
+                guard: self.guard,
+            }),
+        }
+    }
+
+    /// What is synced, from a position on.
+    #[must_use]
+    pub fn extents_from(&self, from: Position) -> Vec<SegmentExtent> {
+        self.written.iter().filter(|extent| extent.segment >= from.segment).copied().collect()
+    }
+}

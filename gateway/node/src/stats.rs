@@ -1,0 +1,162 @@
+//! What the gateway tells about itself: numbers that shards publish and others read, without disturbing them.
+//!
+//! A shard writes its figures into atomics of its own at most every [`crate::limits::PUBLISH_INTERVAL_MS`]; the admin
+//! endpoint reads them. Names and values stand in one place, [`figures::visit`].
+
+pub mod figures;
+mod json;
+mod prometheus;
+
+pub use figures::{Figure, Kind, Measured, PumpCounters};
+pub use json::render as to_json;
+pub use prometheus::Exporter;
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
+use tidegate_shard::LATENCY_BUCKETS;
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Recovering; nothing is accepted.
+    Starting = 0,
+    /// Serving.
+    Ready = 1,
+    /// Stopping: clients are told to go.
+    Draining = 2,
+}
+
+/// The figures of all shards and the phase of the process.
+#[derive(Debug)]
+pub struct Board {
+    figures: Vec<Figure>,
+    shards: Vec<Cells>,
+    phase: AtomicU8,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Cells {
+    values: Box<[AtomicU64]>,
+    latency: Box<[AtomicU64]>,
+    latency_ns_total: AtomicU64,
+}
+
+/// The figures of one shard, or of all, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// In the order of [`Board::figures`].
+    pub values: Vec<u64>,
+    /// Commits by latency (`tidegate_shard::latency_bucket_ns`).
+    pub latency: [u64; LATENCY_BUCKETS],
+    /// The sum of all commit latencies.
+    pub latency_ns_total: u64,
+}
+
+impl Board {
+    /// A board of `shards` shards that have published nothing.
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        let mut figures = Vec::new();
+        figures::visit(&Measured::default(), &mut |figure, _| figures.push(figure));
+        let cells = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let shards = (0..shards)
+            .map(|_| Cells {
+                values: cells(figures.len()),
+                latency: cells(LATENCY_BUCKETS),
+                latency_ns_total: AtomicU64::new(0),
+            })
+            .collect();
+        Self { figures, shards, phase: AtomicU8::new(Phase::Starting as u8), started: Instant::now() }
+    }
+
+    /// Writes a shard's figures; only that shard's thread calls it. Nothing is allocated.
+    pub fn publish(&self, shard: u16, measured: &Measured<'_>) {
+        let cells = &self.shards[usize::from(shard)];
+        let mut index = 0;
+        figures::visit(measured, &mut |_, value| {
+            cells.values[index].store(value, Ordering::Relaxed);
+            index += 1;
+        });
+        assert_eq!(index, self.figures.len(), "every figure is visited every time");
+        for (cell, count) in cells.latency.iter().zip(measured.latency()) {
+            cell.store(*count, Ordering::Relaxed);
+        }
+        cells.latency_ns_total.store(measured.latency_ns_total(), Ordering::Relaxed);
+    }
+
+    /// What the figures mean.
+    #[must_use]
+    pub fn figures(&self) -> &[Figure] {
+        &self.figures
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    /// What a shard published last.
+    #[must_use]
+    pub fn shard(&self, shard: u16) -> Snapshot {
+        let cells = &self.shards[usize::from(shard)];
+        let mut latency = [0; LATENCY_BUCKETS];
+        for (count, cell) in latency.iter_mut().zip(&cells.latency) {
+            *count = cell.load(Ordering::Relaxed);
+        }
+        let values = cells.values.iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+        Snapshot { values, latency, latency_ns_total: cells.latency_ns_total.load(Ordering::Relaxed) }
+    }
+
+    /// All shards together: sums, but for figures that are a maximum.
+    #[must_use]
+    pub fn total(&self) -> Snapshot {
+        let values = vec![0; self.figures.len()];
+        let mut total = Snapshot { values, latency: [0; LATENCY_BUCKETS], latency_ns_total: 0 };
+        for shard in (0..self.shards()).map(|shard| self.shard(shard)) {
+            for ((figure, sum), value) in self.figures.iter().zip(&mut total.values).zip(&shard.values) {
+                *sum = if figure.kind == Kind::Maximum { (*sum).max(*value) } else { *sum + value };
+            }
+            for (sum, value) in total.latency.iter_mut().zip(&shard.latency) {
+                *sum += value;
+            }
+            total.latency_ns_total += shard.latency_ns_total;
+        }
+        total
+    }
+
+    /// Whether a shard's log has failed, so that it is read-only.
+    #[must_use]
+    pub fn is_latched(&self) -> bool {
+        let latched = self.figures.iter().position(|figure| figure.path == figures::LATCHED);
+        latched.is_some_and(|index| {
+            self.shards.iter().any(|cells| cells.values[index].load(Ordering::Relaxed) > 0)
+        })
+    }
+
+    /// What the process is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Goes on to a phase; never back.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    /// Seconds since the process began to start.
+    #[must_use]
+    pub fn uptime_seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests;

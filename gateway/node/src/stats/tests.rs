@@ -1,0 +1,90 @@
+//! The board: what is published is what is read, in every form.
+
+use super::*;
+use std::collections::HashSet;
+use std::sync::Arc;
+use tidegate_schema::ErrorCode;
+use tidegate_shard::{Counter, ShardStats};
+
+fn stats(sockets: u64) -> ShardStats {
+    let mut stats =
+        ShardStats { sockets, streams: 10, hot_users: 2, hot_conversations: 3, ..ShardStats::default() };
+    stats.counters[Counter::Commits as usize] = 4;
+    stats.errors[ErrorCode::RateLimited.index()] = 7;
+    stats.commit_latency[0] = 3;
+    stats.commit_latency[5] = 1;
+    stats.commit_latency_ns_total = 500_000;
+    stats
+}
+
+fn board() -> Board {
+    let board = Board::new(2);
+    for (shard, sockets) in [(0, 5), (1, 6)] {
+        let stats = stats(sockets);
+        let mesh = tidegate_mesh::Counters { depth_bytes_max: 10 * sockets, ..Default::default() };
+        board.publish(shard, &Measured { shard: Some(&stats), mesh, ..Measured::default() });
+    }
+    board
+}
+
+#[test]
+fn names_are_unique() {
+    let board = Board::new(1);
+    let mut seen = HashSet::new();
+    assert!(board.figures().iter().all(|figure| seen.insert((figure.path, figure.label))));
+}
+
+#[test]
+fn json_has_a_total_and_every_shard() {
+    let json = to_json(&board());
+    assert_eq!(json["shards"].as_array().map(Vec::len), Some(2));
+    assert_eq!((&json["shards"][0]["sockets"], &json["shards"][1]["sockets"]), (&5.into(), &6.into()));
+    let total = &json["total"];
+    let check = |pointer: &str, expected: serde_json::Value| {
+        assert_eq!(total.pointer(pointer), Some(&expected), "{pointer}");
+    };
+    check("/sockets", 11.into());
+    check("/streams/cold", 10.into());
+    check("/errors/RATE_LIMITED", 14.into());
+    check("/commits/count", 8.into());
+    check("/commits/latency/buckets/0/count", 6.into());
+    check("/commits/latency/buckets/0/le_us", 16.384.into());
+    check("/commits/latency/p50_us", 16.384.into());
+    check("/commits/latency/p99_us", 524.288.into());
+    check("/mesh/depth_bytes_max", 60.into());
+    check("/events/commits", 8.into());
+}
+
+#[test]
+fn percentiles_of_nothing_are_null() {
+    let json = to_json(&Board::new(1));
+    assert!(json["total"]["commits"]["latency"]["p99_us"].is_null());
+}
+
+#[test]
+fn prometheus_text_has_types_labels_and_a_cumulative_histogram() {
+    let text = Exporter::new(Arc::new(board())).render().unwrap();
+    let check = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    check("# TYPE tidegate_sockets gauge");
+    check("tidegate_sockets{shard=\"1\"} 6");
+    check("# TYPE tidegate_errors counter");
+    check("tidegate_errors_total{shard=\"0\",code=\"RATE_LIMITED\"} 7");
+    check("tidegate_commit_latency_seconds_count{shard=\"0\"} 4");
+    check("tidegate_commit_latency_seconds_bucket{le=\"+Inf\",shard=\"0\"} 4");
+    check("tidegate_commit_latency_seconds_sum{shard=\"0\"} 0.0005");
+    check("# EOF");
+    let types = text.lines().filter(|line| line.starts_with("# TYPE tidegate_errors ")).count();
+    assert_eq!(types, 1, "a family is described once");
+}
+
+#[test]
+fn a_latched_shard_latches_the_board_and_phases_never_go_back() {
+    let board = board();
+    assert!(!board.is_latched());
+    let latched = ShardStats { latched: true, ..ShardStats::default() };
+    board.publish(1, &Measured { shard: Some(&latched), ..Measured::default() });
+    assert!(board.is_latched());
+    board.enter(Phase::Draining);
+    board.enter(Phase::Ready);
+    assert_eq!(board.phase(), Phase::Draining);
+}
