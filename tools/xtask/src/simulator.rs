@@ -10,7 +10,7 @@ use crate::workspace::Workspace;
 const PACKAGE: &str = "tidegate-tests-sim";
 
 /// The seeds that every change runs.
-const SEEDS_IN_CI: &str = "1..200";
+const SEEDS_IN_CI: &str = "0..200";
 
 /// Options of `sim`.
 #[derive(Args)]
@@ -18,17 +18,30 @@ pub struct Options {
     /// Seeds, the first and the one past the last
     #[arg(long, value_name = "A..B", default_value = SEEDS_IN_CI)]
     seeds: String,
+    /// Steps of the workload of each seed; by default what the simulator takes
+    #[arg(long)]
+    ticks: Option<u64>,
+    /// Say what each seed did
+    #[arg(long)]
+    verbose: bool,
 }
 
 /// Runs the simulator in release.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    Program::cargo(&workspace.root)
-        .args(["run", "--release", "--quiet", "--package", PACKAGE, "--", "--seeds", &options.seeds])
-        .run()
+    let mut program = Program::cargo(&workspace.root)
+        .args(["run", "--release", "--locked", "--quiet", "--package", PACKAGE, "--"])
+        .args(["--seeds", &options.seeds]);
+    if let Some(ticks) = options.ticks {
+        program = program.args(["--ticks", &ticks.to_string()]);
+    }
+    if options.verbose {
+        program = program.args(["--verbose"]);
+    }
+    program.run()
 }
 
 /// The step of `ci`.
 pub fn run_in_ci(workspace: &Workspace) -> Result<Option<String>> {
-    run(workspace, &Options { seeds: SEEDS_IN_CI.to_owned() })?;
+    run(workspace, &Options { seeds: SEEDS_IN_CI.to_owned(), ticks: None, verbose: false })?;
     Ok(None)
 }
