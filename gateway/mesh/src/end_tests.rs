@@ -205,3 +205,55 @@ fn wait(end: &mut MeshEnd, from: u16) {
     }
     end.pop(from, Lane::Requests);
 }
+
+/// Three threads send each other more than their rings hold and sleep whenever there is nothing to take and no room; a
+/// wake-up lost for a frame or for room would leave them asleep for ever.
+#[test]
+fn threads_that_wait_for_room_always_wake() {
+    const SHARDS: u16 = 3;
+    const FRAMES: u32 = 5_000;
+    let (names, threads) = (std::sync::Barrier::new(3), std::sync::Mutex::new(vec![None; 3]));
+    std::thread::scope(|scope| {
+        for mut end in mesh(usize::from(SHARDS)) {
+            let (names, threads) = (&names, &threads);
+            scope.spawn(move || {
+                threads.lock().expect("nobody fails")[usize::from(end.shard())] =
+                    Some(std::thread::current());
+                names.wait();
+                let threads = threads.lock().expect("nobody fails").clone();
+                exchange(&mut end, FRAMES, |peer| {
+                    threads[usize::from(peer)].as_ref().expect("everybody is there").unpark();
+                });
+            });
+        }
+    });
+}
+
+/// Sends the numbers below `frames` to everybody, oneself included, and takes as many from each.
+fn exchange(end: &mut MeshEnd, frames: u32, wake: impl Fn(u16)) {
+    let shards = end.shards();
+    let mut sent = vec![0; usize::from(shards)];
+    let mut taken = vec![0; usize::from(shards)];
+    while sent.iter().chain(&taken).any(|&count| count < frames) {
+        for peer in 0..shards {
+            let index = usize::from(peer);
+            let fill = |next: u32| move |bytes: &mut [u8]| bytes[..4].copy_from_slice(&next.to_le_bytes());
+            while sent[index] < frames && end.try_push(peer, Lane::Results, 100, fill(sent[index])) {
+                sent[index] += 1;
+            }
+            while let Some(frame) = end.peek(peer, Lane::Results) {
+                assert_eq!(frame[..4], u32::to_le_bytes(taken[index]));
+                end.pop(peer, Lane::Results);
+                taken[index] += 1;
+            }
+        }
+        end.take_wakes(&wake);
+        if end.announce_sleep() {
+            if sent.iter().chain(&taken).any(|&count| count < frames) {
+                std::thread::park();
+            }
+            end.awake();
+        }
+    }
+    end.take_wakes(&wake);
+}

@@ -74,13 +74,18 @@ fn keep_workers_away(ring: &IoUring, config: &Config) -> Result<(), SetupError> 
     if cpus.count() == 0 {
         return Ok(());
     }
-    ring.submitter().register_iowq_aff(as_kernel_set(&cpus)).map_err(step)
+    // SAFETY: the C library's set of cores is a plain array of bits, valid for every pattern
+    // (`log_writes::workers_keep_off_the_shard_core`).
+    let kernel_set = unsafe { reinterpret(&cpus) };
+    ring.submitter().register_iowq_aff(kernel_set).map_err(step)
 }
 
-/// The same bits as the C library's type, which is the kernel's: one bit per core.
-fn as_kernel_set<T>(cpus: &CpuSet) -> &T {
+/// The same bits as another type of the same size.
+///
+/// # Safety
+/// Every pattern of bits is a valid `T`.
+unsafe fn reinterpret<T>(cpus: &CpuSet) -> &T {
     const { assert!(size_of::<T>() == size_of::<CpuSet>() && align_of::<T>() <= align_of::<CpuSet>()) };
-    // SAFETY: both are plain arrays of bits of the same size, valid for every pattern
-    // (`setup::tests::workers_keep_off_the_shard_core`).
+    // SAFETY: the same size, no stricter alignment, borrowed for as long; the caller knows that the bits are valid.
     unsafe { &*std::ptr::from_ref(cpus).cast::<T>() }
 }

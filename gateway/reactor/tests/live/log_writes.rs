@@ -4,6 +4,7 @@ use crate::rig::{Rig, Seen, small};
 use crate::setup::{in_own_process, is_inner};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -129,6 +130,45 @@ fn a_short_write_is_continued_and_its_failure_told() {
     // The next write is not disturbed.
     rig.ops().write_sync(2, &log, 4096, bytes(0, 4096), SyncMode::LinkedFdatasync);
     rig.until_seen(&Seen::WriteDone(2, Ok(())));
+}
+
+/// The kernel's workers inherit a thread's pin and would wait behind it.
+#[test]
+fn workers_keep_off_the_shard_core() {
+    let everywhere = sched_getaffinity(None).expect("a set of cores");
+    let Some(core) = (0..CpuSet::MAX_CPU).find(|core| everywhere.is_set(*core)) else {
+        unreachable!("this thread runs somewhere");
+    };
+    if everywhere.count() < 2 {
+        println!("one core only: 1 test not run");
+        return;
+    }
+    let mut pinned = CpuSet::new();
+    pinned.set(core);
+    sched_setaffinity(None, &pinned).expect("a core that this thread may use");
+    let mut rig = Rig::new(&Config { shard_cpu: Some(core), ..small() });
+    let log = LogFile::from(tempfile::tempfile().expect("a file"));
+    rig.ops().write_sync(1, &log, 0, bytes(0, 4096), SyncMode::LinkedFdatasync);
+    rig.until_seen(&Seen::WriteDone(1, Ok(())));
+    let name = format!("iou-wrk-{}", gettid().as_raw_nonzero());
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    let mut workers = 0;
+    for task in tasks {
+        let path = task.expect("a thread").path();
+        let read = |file| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        if read("comm").trim() == name {
+            let status = read("status");
+            let cores =
+                status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("its cores");
+            let first = cores.trim().split([',', '-']).next().expect("a core");
+            assert!(
+                first.parse::<usize>().expect("a number") > core,
+                "a worker may use {cores}, the shard {core}"
+            );
+            workers += 1;
+        }
+    }
+    assert!(workers > 0, "an fdatasync needs a worker");
 }
 
 #[test]
