@@ -1,1 +1,18 @@
-//! The deterministic simulator.
+//! A whole gateway in one thread: the real shards, the SDK's real machine, a disk that tears and loses what was not
+//! synced, a network that cuts, one virtual clock, one seed.
+//!
+//! The same seed gives the same trace hash. Faults are put in from outside, by the disk, the mesh and the network: the
+//! production crates carry no switch for the simulator.
+#![forbid(unsafe_code)]
+
+mod checker;
+mod clock;
+mod device;
+mod disk;
+mod gateway;
+mod mesh;
+mod network;
+mod world;
+
+pub use clock::Chance;
+pub use world::{Failure, Plan, Planted, Report, run};

@@ -1,0 +1,193 @@
+//! The gateway's process: its shards, what the shell would do for them, and its start.
+
+use crate::clock::Chance;
+use crate::disk::Disk;
+use crate::mesh::Mesh;
+use std::collections::BTreeMap;
+use tidegate_domain::{HASH_VERSION, RateClass, Route};
+use tidegate_ids::{Incarnation, LogId, Position, ShardIndex, UserId, WallMs};
+use tidegate_shard::{
+    Claims, LogEnd, ReadRequest, Recovery, Shard, ShardLimits, ShardSetup, TokenError, TokenVerifier,
+};
+use tidegate_storage_log::{
+    Appender, AppenderConfig, AppenderStart, Guard, LogIdentity, PageEnd, ReadError, SegmentExtent,
+    read_page, recover, scan_chunk,
+};
+
+/// Names the simulated data directory.
+const DIRECTORY: [u8; 16] = *b"simulated volume";
+
+/// The block of the simulated device.
+const BLOCK_BYTES: u32 = 512;
+
+/// Tokens of the simulator: `user:N`.
+struct PlainTokens;
+
+impl TokenVerifier for PlainTokens {
+    fn verify(&self, token: &[u8], _now: WallMs) -> Result<Claims, TokenError> {
+        let text = std::str::from_utf8(token).ok().and_then(|text| text.strip_prefix("user:"));
+        let user = text.and_then(|user| user.parse().ok()).ok_or(TokenError::Invalid)?;
+        let claims = Claims {
+            user: UserId(user),
+            expires: WallMs(u64::MAX),
+            device: None,
+            rate: RateClass::Unlimited,
+        };
+        Ok(claims)
+    }
+}
+
+/// Sizes of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) limits: ShardLimits,
+    pub(crate) segment_bytes: u32,
+    pub(crate) staging_bytes: usize,
+    pub(crate) batch_bytes_max: u32,
+    pub(crate) ring_bytes: usize,
+}
+
+/// A running process.
+pub(crate) struct Gateway {
+    /// Which process this is: what was meant for another is dropped.
+    pub(crate) run: u64,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) mesh: Mesh,
+    pub(crate) ready: Vec<bool>,
+    pub(crate) stopped: Vec<bool>,
+    /// Whether a shard's turn is on the agenda.
+    pub(crate) turn_due: Vec<bool>,
+    epoch: u32,
+    extents: BTreeMap<LogId, Vec<SegmentExtent>>,
+}
+
+impl Gateway {
+    /// Recovers and makes the shards; none of them has started.
+    pub(crate) fn boot(
+        run: u64,
+        shards: u16,
+        epochs: &[(u32, u16)],
+        disk: &mut Disk,
+        sizes: &Sizes,
+        chance: &mut Chance,
+    ) -> Result<Self, String> {
+        let route = Route::new(shards);
+        let mut recovery = Recovery::new(route);
+        let mut ends = Vec::new();
+        let mut starts = BTreeMap::new();
+        let mut extents = BTreeMap::new();
+        for (epoch, count) in epochs {
+            for shard in (0..*count).map(ShardIndex) {
+                let log = LogId { epoch: *epoch, shard };
+                let segments = disk.segments_of(log);
+                let each = |record: tidegate_storage_log::RecordView<'_>| recovery.record(log, &record);
+                let found =
+                    recover(disk, &segments, Some(DIRECTORY), each).map_err(|error| format!("{error:?}"))?;
+                if found.damage_count > 0 {
+                    return Err(format!("damage in {log}: {:?}", found.damage));
+                }
+                ends.push(LogEnd { log, end: found.end() });
+                starts.insert(log, found.previous);
+                extents.insert(log, found.extents);
+            }
+        }
+        // What was found valid may never have been synced.
+        disk.settle();
+        let epoch = epochs.last().map_or(1, |(epoch, _)| *epoch);
+        let seeds = recovery.finish(&ends, epochs);
+        let mut all = Vec::new();
+        for (index, seed_of_logs) in seeds.into_iter().enumerate() {
+            let log = LogId { epoch, shard: ShardIndex(index as u16) };
+            let identity = LogIdentity {
+                log,
+                directory: DIRECTORY,
+                incarnation: Incarnation(1),
+                hash_version: HASH_VERSION as u16,
+            };
+            let previous = starts.get(&log).copied().unwrap_or_default();
+            let config = AppenderConfig {
+                segment_bytes: sizes.segment_bytes,
+                block_bytes: BLOCK_BYTES,
+                staging_bytes: sizes.staging_bytes,
+                batch_bytes_max: sizes.batch_bytes_max,
+            };
+            let appender = Appender::new(&config, AppenderStart { identity, previous });
+            let appender = appender.map_err(|error| format!("{error:?}"))?;
+            all.push(Shard::new(ShardSetup {
+                index: log.shard,
+                route,
+                limits: sizes.limits.clone(),
+                tokens: Box::new(PlainTokens),
+                seed: chance.bits(),
+                incarnation: Incarnation(1),
+                appender,
+                seed_of_logs,
+            }));
+        }
+        let count = usize::from(shards);
+        Ok(Self {
+            run,
+            shards: all,
+            mesh: Mesh::new(shards, sizes.ring_bytes),
+            ready: vec![false; count],
+            stopped: vec![false; count],
+            turn_due: vec![false; count],
+            epoch,
+            extents,
+        })
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.iter().all(|ready| *ready)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.iter().all(|stopped| *stopped)
+    }
+
+    /// The log that a shard writes.
+    pub(crate) fn log_of(&self, shard: ShardIndex) -> LogId {
+        LogId { epoch: self.epoch, shard }
+    }
+
+    /// Notes where a shard's own log reaches.
+    pub(crate) fn note_written(&mut self, shard: ShardIndex, segment: u32, end: u32) {
+        let extents = self.extents.entry(self.log_of(shard)).or_default();
+        match extents.last_mut() {
+            Some(last) if last.segment == segment => last.end = end,
+            _ => extents.push(SegmentExtent {
+                segment,
+                end,
+                block_bytes: BLOCK_BYTES,
+                footer_offset: None,
+                guard: Guard::new(&DIRECTORY),
+            }),
+        }
+    }
+
+    /// Reads as a reader thread would.
+    pub(crate) fn read(
+        &self,
+        disk: &mut Disk,
+        request: &ReadRequest,
+    ) -> (Vec<u8>, Result<PageEnd, ReadError>) {
+        let mut records = Vec::new();
+        let result = match request {
+            ReadRequest::Page(spec) => read_page(disk, spec, &mut records),
+            ReadRequest::Scan { log, from, to, bytes_max } => {
+                let extents = self.trimmed(*log, *to);
+                match scan_chunk(disk, &extents, *from, *bytes_max, &mut records) {
+                    Ok(next) => Ok(PageEnd { next, complete: next >= *to, ..PageEnd::default() }),
+                    Err(_) => Err(ReadError::Dropped(*from)),
+                }
+            }
+        };
+        (records, result)
+    }
+
+    /// The written segments of a log up to the one of `to`: whole batches, all of them synced.
+    fn trimmed(&self, log: LogId, to: Position) -> Vec<SegmentExtent> {
+        let all = self.extents.get(&log).into_iter().flatten();
+        all.filter(|extent| extent.segment <= to.segment).copied().collect()
+    }
+}
