@@ -75,7 +75,7 @@ pub enum Completion<'a> {
         slot: Slot,
         /// What it was named.
         key: u64,
-        /// ENFILE: the target had no free slot; EOWNERDEAD or EBADFD: it is gone.
+        /// ENFILE: the target had no free slot. Another error: it is gone.
         result: io::Result<()>,
     },
     /// A log write is durable, or has failed. After a failure nothing is known about any byte of it.

@@ -29,7 +29,7 @@ pub struct Counters {
     pub adopted: u64,
     /// Wakes sent to other rings.
     pub wakes_sent: u64,
-    /// Wakes that could not be delivered, because the other ring was gone.
+    /// Wakes that the kernel refused. One to a ring that is gone is not refused: nobody hears it.
     pub wakes_failed: u64,
     /// Wakes received from other rings and helper threads.
     pub wakes_received: u64,

@@ -26,8 +26,8 @@ pub(crate) struct Insertion {
 }
 
 impl<B: Deref<Target = [u8]>> Ops<B> {
-    /// Wakes another ring: its next completions begin with or contain [`Completion::Woken`]. Nothing is reported here; a
-    /// ring that is gone is counted.
+    /// Wakes another ring: its next completions begin with or contain [`Completion::Woken`]. Nothing is reported here; if
+    /// that ring is gone, nobody hears it.
     pub fn wake(&mut self, target: &RingHandle) {
         self.queue.counters.wakes_sent += 1;
         let woken = Token::new(Operation::Woken, 0, 0);
