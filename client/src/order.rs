@@ -10,9 +10,6 @@ use crate::event::{Event, Sink, Source};
 use tidegate_ids::{MonotonicNs, PushNumber, Sequence};
 use tidegate_schema::{Deliver, Range, SkipReason, Stamp};
 
-#[cfg(test)]
-mod tests;
-
 /// What is known above a hole.
 #[derive(Debug, Default)]
 pub(crate) struct Holes {

@@ -1,4 +1,5 @@
+mod chaos;
 mod coming;
 mod going;
 mod linking;
-pub(crate) mod rig;
+mod rig;
