@@ -142,6 +142,7 @@ pub struct Appender {
 #[derive(Debug)]
 pub(crate) struct OpenSegment {
     pub(crate) number: u32,
+    pub(crate) first_batch: BatchNumber,
     /// Where its next batch goes.
     pub(crate) next_offset: usize,
     pub(crate) index: StreamIndex,
@@ -567,7 +568,14 @@ impl Appender {
         header.encode(header_block);
         let index = self.free_indexes.pop().unwrap_or_else(|| StreamIndex::new(self.streams_max));
         let reserve = self.plan.total_bytes(0);
-        self.segment = Some(OpenSegment { number, next_offset: 0, index, records: 0, reserve });
+        self.segment = Some(OpenSegment {
+            number,
+            first_batch: self.next_number,
+            next_offset: 0,
+            index,
+            records: 0,
+            reserve,
+        });
     }
 
     /// Closes the open batch, if any, for taking.
@@ -582,6 +590,7 @@ impl Appender {
         self.appended_end = Position::new(open.segment, segment.next_offset as u32);
         self.staging.push(Staged {
             number: open.number,
+            index: (open.number.0 - segment.first_batch.0) as u32,
             segment: open.segment,
             base: open.base as u32,
             start: open.start as u32,

@@ -57,6 +57,8 @@ pub struct BatchHeader {
     pub table_checksum: u32,
     /// What it holds.
     pub kind: BatchKind,
+    /// How many batches lie before it in its segment.
+    pub index: u32,
 }
 
 /// Bytes that a batch takes whose records or entries end at `used`, with a table of `table_entries`.
@@ -94,6 +96,7 @@ impl BatchHeader {
             BatchKind::Footer => 2,
             BatchKind::Seal => 3,
         };
+        put(&mut out, batch::INDEX_AT, self.index.to_le_bytes());
         let sum = crc32c(&out[batch::NUMBER_AT..]) ^ guard.0;
         put(&mut out, batch::HEADER_CHECKSUM_AT, sum.to_le_bytes());
         out
@@ -124,6 +127,7 @@ impl BatchHeader {
             payload_checksum: get_u32(bytes, batch::PAYLOAD_CHECKSUM_AT),
             table_checksum: get_u32(bytes, batch::TABLE_CHECKSUM_AT),
             kind,
+            index: get_u32(bytes, batch::INDEX_AT),
         };
         header.has_shape().then_some(header)
     }
@@ -135,10 +139,16 @@ impl BatchHeader {
             + BATCH_TRAILER_BYTES as u64;
         let ordered = self.synced_through < self.number && self.number.0 < u64::MAX / 2;
         ordered
+            && u64::from(self.index) < self.number.0
             && self.used as usize >= BATCH_HEADER_BYTES
             && self.used.is_multiple_of(RECORD_ALIGN as u32)
             && needed <= u64::from(self.length)
             && self.length <= BATCH_BYTES_MAX
+    }
+
+    /// The number of the first batch in its segment.
+    pub(crate) const fn first_number(&self) -> BatchNumber {
+        BatchNumber(self.number.0 - self.index as u64)
     }
 
     /// Only records have a table.

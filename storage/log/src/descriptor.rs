@@ -83,6 +83,8 @@ pub mod batch {
     pub const TABLE_CHECKSUM_AT: usize = 48;
     /// u8: 1 records, 2 footer, 3 seal.
     pub const KIND_AT: usize = 52;
+    /// u32: how many batches lie before this one in its segment; so each of them knows the segment's first number.
+    pub const INDEX_AT: usize = 56;
 }
 
 /// The bytes of one entry in a batch's table of offsets: u32, the record's offset in the batch.

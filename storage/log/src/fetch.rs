@@ -5,9 +5,10 @@ use crate::descriptor::RECORD_HEADER_BYTES;
 use crate::limits::{LINK_READ_BEFORE_BYTES, LINK_READ_BYTES};
 use crate::medium::{Medium, MediumError};
 use crate::record::{
-    Placement, RecordHead, RecordView, checked_len, checked_placement, parse_checked, parse_head,
+    Placement, RecordHead, RecordView, checked_len, checked_placement, parse_head, parse_logical,
 };
-use tidegate_ids::Location;
+use crate::rescue::find_before;
+use tidegate_ids::{Location, Sequence, StreamId};
 
 /// Why a link led nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,11 @@ pub(crate) struct Remains {
 
 /// Where records come from.
 pub(crate) trait Fetch {
-    /// The record at a location, all its checksums checked.
-    fn fetch(&mut self, at: Location) -> Result<RecordView<'_>, FetchError>;
+    /// The logical record at a location, its checksums checked, and whether its links are sound too.
+    fn fetch(&mut self, at: Location) -> Result<(RecordView<'_>, bool), FetchError>;
+
+    /// The newest sound record of a stream before a location, found without links, and its sequence.
+    fn before(&mut self, stream: &StreamId, at: Location) -> Option<(Location, Sequence)>;
 }
 
 /// Records of a medium.
@@ -99,7 +103,7 @@ impl<'m, M: Medium> MediumFetch<'m, M> {
 }
 
 impl<M: Medium> Fetch for MediumFetch<'_, M> {
-    fn fetch(&mut self, at: Location) -> Result<RecordView<'_>, FetchError> {
+    fn fetch(&mut self, at: Location) -> Result<(RecordView<'_>, bool), FetchError> {
         let from = self.hold(at, RECORD_HEADER_BYTES)?;
         let header = &self.bytes[from..from + RECORD_HEADER_BYTES];
         let stored = checked_len(header);
@@ -113,7 +117,11 @@ impl<M: Medium> Fetch for MediumFetch<'_, M> {
             FetchError::Damaged(_) => damaged,
             other => other,
         })?;
-        parse_checked(&self.bytes[from..from + stored], at).map_err(|_| damaged)
+        parse_logical(&self.bytes[from..from + stored], at).map_err(|_| damaged)
+    }
+
+    fn before(&mut self, stream: &StreamId, at: Location) -> Option<(Location, Sequence)> {
+        find_before(self.medium, stream, at)
     }
 }
 
@@ -121,7 +129,12 @@ impl<M: Medium> Fetch for MediumFetch<'_, M> {
 pub(crate) struct StagingFetch<'a>(pub(crate) &'a Appender);
 
 impl Fetch for StagingFetch<'_> {
-    fn fetch(&mut self, at: Location) -> Result<RecordView<'_>, FetchError> {
-        self.0.read(at).ok_or(FetchError::Elsewhere)
+    fn fetch(&mut self, at: Location) -> Result<(RecordView<'_>, bool), FetchError> {
+        let record = self.0.read(at).ok_or(FetchError::Elsewhere)?;
+        Ok((record, true))
+    }
+
+    fn before(&mut self, _: &StreamId, _: Location) -> Option<(Location, Sequence)> {
+        None
     }
 }

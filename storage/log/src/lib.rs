@@ -25,6 +25,7 @@ mod page;
 mod record;
 mod recover;
 mod replay;
+mod rescue;
 mod roll;
 mod salvage;
 mod scan;

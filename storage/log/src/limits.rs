@@ -48,6 +48,12 @@ pub const LINK_READ_BYTES: usize = 4096;
 /// What following a link reads before the record: the one before it in a busy stream is often there.
 pub const LINK_READ_BEFORE_BYTES: usize = 4096;
 
+/// Segments looked through for the record before one whose links are lost. Most cost their footer; 16 of 64 MiB read
+/// whole would take a reader thread a second.
+pub const RESCUE_SEGMENTS_MAX: u32 = 16;
+/// Records with lost links that one page or chain looks past; beyond, what no other link reaches counts as damaged.
+pub const RESCUES_MAX: u32 = 8;
+
 /// Records in one page or chain, whatever is asked for: bounds the walk that one request can cause.
 pub const PAGE_RECORDS_MAX: u32 = 4096;
 /// Links followed by one request for a command number before it gives up.

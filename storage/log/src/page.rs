@@ -5,7 +5,7 @@
 
 use crate::append::Appender;
 use crate::fetch::{Fetch, FetchError, MediumFetch, Remains, StagingFetch};
-use crate::limits::{NUMBER_STEPS_MAX, PAGE_RECORDS_MAX};
+use crate::limits::{NUMBER_STEPS_MAX, PAGE_RECORDS_MAX, RESCUES_MAX};
 use crate::medium::Medium;
 use crate::packed::{pack, packed_len};
 use crate::record::RecordHead;
@@ -116,6 +116,7 @@ pub struct PageReader {
 pub(crate) struct Walk {
     chain: Vec<Collected>,
     damaged: u32,
+    rescues: u32,
     pub(crate) steps: u32,
 }
 
@@ -181,7 +182,7 @@ fn read(
 ) -> Result<PageEnd, ReadError> {
     let before = out.len();
     walk.chain.clear();
-    (walk.damaged, walk.steps) = (0, 0);
+    (walk.damaged, walk.rescues, walk.steps) = (0, 0, 0);
     let end = match *spec {
         ReadSpec::Range { .. } => seek::range(walk, fetch, spec),
         ReadSpec::Chain { stream, last, stop, limit } => chain(walk, fetch, stream, last, stop, limit),
@@ -208,22 +209,28 @@ fn chain(
     while is_record(next) && next > stop && (walk.chain.len() as u32) < limit.min(PAGE_RECORDS_MAX) {
         walk.steps += 1;
         let prev = match fetch.fetch(next) {
-            Ok(record) if record.head.stream == stream => {
+            Ok((record, links_sound)) if record.head.stream == stream => {
                 walk.chain.push(Collected::of(next, &record.head));
-                record.placement.prev
+                links_sound.then_some(record.placement.prev)
             }
             // Another stream's record: the link is wrong.
             Ok(_) => {
                 walk.damaged += 1;
-                next
+                Some(next)
             }
             Err(FetchError::Damaged(remains)) => {
                 let ours = remains.head.is_none_or(|head| head.stream == stream);
                 walk.damaged += 1;
-                remains.placement.filter(|_| ours).map_or(next, |placement| placement.prev)
+                if ours { remains.placement.map(|placement| placement.prev) } else { Some(next) }
             }
             Err(FetchError::Dropped) => break,
             Err(FetchError::Elsewhere) => return Err(ReadError::Elsewhere(next)),
+        };
+        // Where nothing is found, the chain is broken.
+        let prev = match prev {
+            Some(prev) => prev,
+            None if walk.may_rescue() => fetch.before(&stream, next).map_or(next, |(before, _)| before),
+            None => next,
         };
         if prev >= next && prev != Location::SNAPSHOT {
             broken = true;
@@ -249,7 +256,7 @@ fn by_number(
         }
         walk.steps += 1;
         let head = match fetch.fetch(next) {
-            Ok(record) => record.head,
+            Ok((record, _)) => record.head,
             // The head leads on past a broken body, unless it is this body that is wanted.
             Err(FetchError::Damaged(Remains { head: Some(head), .. })) if head.number != number => head,
             Err(error) => return Err(error.at(next)),
@@ -274,7 +281,7 @@ fn at(walk: &mut Walk, fetch: &mut impl Fetch, location: Location) -> Result<Pag
         return Ok(PageEnd { complete: true, next: location, ..PageEnd::default() });
     }
     walk.steps += 1;
-    let record = fetch.fetch(location).map_err(|error| error.at(location))?;
+    let (record, _) = fetch.fetch(location).map_err(|error| error.at(location))?;
     walk.chain.push(Collected::of(location, &record.head));
     Ok(PageEnd { complete: true, next: record.placement.prev, ..PageEnd::default() })
 }
@@ -288,8 +295,14 @@ impl Walk {
         self.chain.push(Collected::of(location, head));
     }
 
-    pub(crate) const fn note_damaged(&mut self) {
-        self.damaged += 1;
+    pub(crate) const fn note_damaged(&mut self, records: u32) {
+        self.damaged += records;
+    }
+
+    /// Whether the segments may be looked through once more.
+    pub(crate) const fn may_rescue(&mut self) -> bool {
+        self.rescues += 1;
+        self.rescues <= RESCUES_MAX
     }
 
     pub(crate) fn newest_first_bytes(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
@@ -315,7 +328,7 @@ impl Walk {
     ) -> Result<PageEnd, ReadError> {
         while let Some(one) = self.chain.pop() {
             match fetch.fetch(one.location) {
-                Ok(record) => {
+                Ok((record, _)) => {
                     pack(&record, out);
                     end.records += 1;
                     let sequence = one.sequence;

@@ -167,19 +167,27 @@ pub(crate) fn checked_len(bytes: &[u8]) -> Option<usize> {
 
 /// Reads the record at the front of `bytes` and checks all of it. A body that is no longer there is not checked.
 pub(crate) fn parse_checked(bytes: &[u8], location: Location) -> Result<RecordView<'_>, Flaw> {
+    let (record, links_sound) = parse_logical(bytes, location)?;
+    if links_sound { Ok(record) } else { Err(Flaw::Placement) }
+}
+
+/// Reads the record at the front of `bytes` and checks the logical record, which holds without its placement; says
+/// whether that holds too. If it does not, the record is taken for a live one without links.
+pub(crate) fn parse_logical(bytes: &[u8], location: Location) -> Result<(RecordView<'_>, bool), Flaw> {
     let header = bytes.first_chunk::<RECORD_HEADER_BYTES>().ok_or(Flaw::Shape)?;
-    if checked_len(header).is_none() {
-        return Err(Flaw::Head);
+    let stored = checked_len(header).ok_or(Flaw::Head)?;
+    if bytes.len() < stored {
+        return Err(Flaw::Shape);
     }
-    if crc32c(&header[..placement::CHECKSUM_AT]) != get_u32(header, placement::CHECKSUM_AT) {
-        return Err(Flaw::Placement);
-    }
-    let record = parse(bytes, location).ok_or(Flaw::Shape)?;
-    let live = record.placement.state == RecordState::Live;
-    if live && crc32c(record.body) != record.head.body_checksum {
+    let found = checked_placement(header);
+    let placement = found.unwrap_or_default();
+    let head = parse_head(header);
+    let body = &bytes[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + head.body_len as usize];
+    let live = placement.state == RecordState::Live;
+    if live && crc32c(body) != head.body_checksum {
         return Err(Flaw::Body);
     }
-    Ok(record)
+    Ok((RecordView { location, placement, head, body }, found.is_some()))
 }
 
 fn parse_placement(header: &[u8; RECORD_HEADER_BYTES]) -> Option<Placement> {

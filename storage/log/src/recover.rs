@@ -116,6 +116,8 @@ pub enum DamageKind {
     Batch,
     /// A record, lost.
     Record,
+    /// A record's links; the record itself was given out, without any.
+    Links,
     /// Bytes that belong to batches of which neither header nor trailer is left; all their records are lost.
     Batches {
         /// The first batch lost.
@@ -177,11 +179,11 @@ pub fn recover<M: Medium>(
     let all = survey(&mut window, &lengths, directory)?;
     let identity = all.iter().rev().find_map(|one| one.header).map(|header| header.identity);
     let mut replay = Replay::new(window, on_record, Recovered { identity, ..Recovered::default() });
-    let used: Vec<_> = all.iter().filter(|one| one.usage == Usage::Used).copied().collect();
-    for (index, one) in used.iter().enumerate() {
-        replay.segment(one, &used[index + 1..]);
+    let mut last_used = 0;
+    for one in all.iter().filter(|one| one.usage == Usage::Used) {
+        replay.segment(one);
+        last_used = one.segment;
     }
-    let last_used = used.last().map_or(0, |one| one.segment);
     for one in &all {
         match one.usage {
             Usage::Torn if one.segment > last_used => replay.cut_whole(one),

@@ -24,7 +24,6 @@ pub(crate) struct Replay<'m, M, F> {
 /// One segment while it is read.
 struct Walk<'a> {
     one: &'a Surveyed,
-    later: &'a [Surveyed],
     /// Where reading ends.
     limit: u32,
     at: u32,
@@ -39,12 +38,12 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         Self { window, on_record, out, expected: None }
     }
 
-    /// Reads a used segment; `later` are the used segments after it.
-    pub(crate) fn segment(&mut self, one: &Surveyed, later: &[Surveyed]) {
+    /// Reads a used segment.
+    pub(crate) fn segment(&mut self, one: &Surveyed) {
         self.window.open(one.segment);
         let expected = self.first_expected(one);
         let limit = one.bound.map_or(one.bytes, |bound| bound.end.offset.min(one.bytes));
-        let mut walk = Walk { one, later, limit, at: one.block, expected, ahead: None, footer_offset: None };
+        let mut walk = Walk { one, limit, at: one.block, expected, ahead: None, footer_offset: None };
         while walk.at + one.block <= walk.limit && walk.footer_offset.is_none() {
             if one.last_batch.is_some_and(|last| walk.expected > last) {
                 break;
@@ -167,7 +166,7 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         None
     }
 
-    /// The last batch known to be synced: by the next segment's header, or by any header that is still to come.
+    /// The last batch known to be synced: by the next segment, or by any batch still to come in this one.
     fn proven(&mut self, walk: &mut Walk<'_>) -> BatchNumber {
         if let Some(last) = walk.one.last_batch {
             return last;
@@ -175,14 +174,7 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         if let Some(ahead) = walk.ahead {
             return ahead.proven;
         }
-        let mut ahead = look_ahead(&mut self.window, walk.at, walk.limit, walk.one.block);
-        // Only segments without a sound header, or without a known first batch, follow: others would have bound this one.
-        for other in walk.later {
-            self.window.open(other.segment);
-            let there = look_ahead(&mut self.window, other.block, other.bytes, other.block);
-            ahead.proven = ahead.proven.max(there.proven);
-        }
-        self.window.open(walk.one.segment);
+        let ahead = look_ahead(&mut self.window, walk.at, walk.limit, walk.one.block);
         walk.ahead = Some(ahead);
         ahead.proven
     }

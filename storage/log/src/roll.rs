@@ -18,6 +18,8 @@ pub(crate) struct PendingFooter {
     /// Where the first footer batch goes.
     offset: u32,
     first_number: BatchNumber,
+    /// Batches of records in the segment.
+    batches_before: u32,
     /// Footer batches that were taken.
     taken: usize,
     records: u64,
@@ -47,6 +49,7 @@ impl Appender {
             segment: segment.number,
             offset: segment.next_offset as u32,
             first_number,
+            batches_before: (first_number.0 - segment.first_batch.0) as u32,
             taken: 0,
             records: segment.records,
             index: segment.index,
@@ -94,6 +97,7 @@ impl Appender {
             payload_checksum: 0,
             table_checksum: 0,
             kind: if is_seal { BatchKind::Seal } else { BatchKind::Footer },
+            index: footer.batches_before + footer.taken as u32,
         };
         header.finish(bytes, self.guard);
         let buffer = own.share();

@@ -4,7 +4,7 @@ use crate::batch::{BatchHeader, BatchKind};
 use crate::checksum::crc32c;
 use crate::descriptor::{BATCH_HEADER_BYTES, TABLE_ENTRY_BYTES};
 use crate::medium::Medium;
-use crate::record::{RecordView, checked_len, parse_checked};
+use crate::record::{RecordView, checked_len, parse_logical};
 use crate::recover::{Damage, DamageKind, Recovered};
 use crate::window::Window;
 use core::ops::Range;
@@ -60,17 +60,20 @@ fn salvage_batch<M: Medium>(
     }
     for stretch in stretches(header, bytes) {
         let location = Location::new(header.segment, header.offset + stretch.start as u32);
-        match parse_checked(&bytes[stretch.clone()], location) {
-            Ok(record) if record.stored_len() == stretch.len() => {
-                out.records += 1;
-                on_record(record);
-            }
-            _ => out.note(Damage {
-                kind: DamageKind::Record,
-                segment: header.segment,
-                from: location.offset,
-                to: header.offset + stretch.end as u32,
-            }),
+        let found = parse_logical(&bytes[stretch.clone()], location);
+        let whole = found.ok().filter(|(record, _)| record.stored_len() == stretch.len());
+        let kind = match whole {
+            Some((_, true)) => None,
+            Some((_, false)) => Some(DamageKind::Links),
+            None => Some(DamageKind::Record),
+        };
+        if let Some(kind) = kind {
+            let to = header.offset + stretch.end as u32;
+            out.note(Damage { kind, segment: header.segment, from: location.offset, to });
+        }
+        if let Some((record, _)) = whole {
+            out.records += 1;
+            on_record(record);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Scanning a recovered log in order: for feeding again what a crash took (DESIGN 6).
 
-use crate::batch::{BatchHeader, BatchKind, Guard};
+use crate::batch::{BatchHeader, BatchKind};
 use crate::medium::{Medium, MediumError};
-use crate::packed::{pack, packed_len};
+use crate::packed::pack;
+use crate::record::RecordView;
 use crate::recover::{Recovered, SegmentExtent};
 use crate::replay::give_out;
 use crate::salvage::salvage;
@@ -27,30 +28,38 @@ pub fn scan_chunk<M: Medium>(
     for extent in &extents[first..] {
         medium.segment_len(extent.segment)?;
         let start = if at.segment == extent.segment { at.offset } else { 0 };
-        let mut window = Window::new(medium, Guard::default());
-        window.guard_with(extent.guard);
-        window.open(extent.segment);
-        let mut scan = Scan { window, extent, from, at: 0 };
+        let mut scan = Scan::new(medium, extent);
         scan.find(start);
         while scan.at < extent.end {
             if out.len() >= full {
                 return Ok(Position::new(extent.segment, scan.at));
             }
-            scan.step(out);
+            scan.step(|record| {
+                if record.location >= from {
+                    pack(&record, out);
+                }
+            });
         }
         at = Position::new(extent.segment, extent.end);
     }
     Ok(at)
 }
 
-struct Scan<'m, M> {
+/// Goes through the batches of one segment.
+pub(crate) struct Scan<'m, M> {
     window: Window<'m, M>,
     extent: &'m SegmentExtent,
-    from: Position,
-    at: u32,
+    /// Where the batch at hand starts.
+    pub(crate) at: u32,
 }
 
-impl<M: Medium> Scan<'_, M> {
+impl<'m, M: Medium> Scan<'m, M> {
+    pub(crate) fn new(medium: &'m mut M, extent: &'m SegmentExtent) -> Self {
+        let mut window = Window::new(medium, extent.guard);
+        window.open(extent.segment);
+        Self { window, extent, at: extent.block_bytes }
+    }
+
     /// Finds the batch that holds `offset`: itself a batch's start, or somewhere behind one.
     fn find(&mut self, offset: u32) {
         let block = self.extent.block_bytes;
@@ -76,16 +85,10 @@ impl<M: Medium> Scan<'_, M> {
         header.map_or(self.at + self.extent.block_bytes, |header: BatchHeader| header.offset + header.length)
     }
 
-    /// Packs the records of the batch at hand and goes on behind it.
-    fn step(&mut self, out: &mut Vec<u8>) {
-        let (from, extent) = (self.from, self.extent);
+    /// Gives out the records of the batch at hand and goes on behind it.
+    pub(crate) fn step(&mut self, mut take: impl FnMut(RecordView<'_>)) {
+        let extent = self.extent;
         let end = self.batch_end();
-        let mut take = |record: crate::RecordView<'_>| {
-            if record.location >= from {
-                out.reserve(packed_len(record.stored_len()));
-                pack(&record, out);
-            }
-        };
         let whole = match self.window.batch(self.at, extent.end) {
             Some((header, bytes)) if header.kind == BatchKind::Records => {
                 give_out(&header, bytes, &mut take).is_some()

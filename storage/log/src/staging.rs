@@ -14,6 +14,8 @@ use tidegate_ids::{BatchNumber, Location, Position};
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) number: BatchNumber,
+    /// How many batches lie before it in its segment.
+    pub(crate) index: u32,
     pub(crate) segment: u32,
     /// The offset in the segment of the buffer's first byte.
     pub(crate) base: u32,
@@ -85,6 +87,7 @@ impl Staged {
             payload_checksum: 0,
             table_checksum: 0,
             kind: BatchKind::Records,
+            index: self.index,
         };
         let buffer = Arc::get_mut(&mut self.buffer).expect("a batch is shared only once it is finished");
         header.finish(&mut buffer.bytes_mut()[self.start as usize..self.len as usize], guard);

@@ -22,7 +22,7 @@ pub(crate) struct Surveyed {
     pub(crate) bound: Option<PreviousEnd>,
     /// The last batch of this segment, as the header or the first batch of the next used one says.
     pub(crate) last_batch: Option<BatchNumber>,
-    /// Without a sound header: the first batch that can be found in it.
+    /// Without a sound header: the number of its first batch, as any batch in it says.
     pub(crate) first_batch: Option<BatchNumber>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Ahead {
     pub(crate) proven: BatchNumber,
     /// Where the last byte that is not zero may be.
     pub(crate) dirty_end: Option<u32>,
-    /// The first sound header.
+    /// The segment's first batch, as the first sound header says.
     pub(crate) first: Option<BatchNumber>,
 }
 
@@ -128,8 +128,8 @@ fn judge_headerless<M: Medium>(window: &mut Window<'_, M>, all: &mut [Surveyed])
     }
 }
 
-/// Gives each used segment the end that its successor's header records. If that header is lost, the successor's first
-/// batch still says the number of the last one before it, so that a tail cut long ago stays cut.
+/// Gives each used segment the end that its successor's header records. If that header is lost, any of the successor's
+/// batches still says the number of the last one before them, so that a tail cut long ago stays cut.
 fn bind(all: &mut [Surveyed]) {
     let mut successor: Option<Surveyed> = None;
     for one in all.iter_mut().rev().filter(|one| one.usage == Usage::Used) {
@@ -143,7 +143,8 @@ fn bind(all: &mut [Surveyed]) {
                 one.usage = Usage::Torn;
                 continue;
             }
-            Some(Surveyed { header: Some(next), .. }) => one.last_batch = Some(next.previous.batch),
+            // What lies between is missing, so where this one ended is not known.
+            Some(Surveyed { header: Some(_), .. }) => {}
             Some(next) => one.last_batch = next.first_batch.map(|first| BatchNumber(first.0 - 1)),
             None => {}
         }
@@ -160,7 +161,7 @@ pub(crate) fn look_ahead<M: Medium>(window: &mut Window<'_, M>, from: u32, limit
             let known =
                 if header.kind == BatchKind::Seal { header.number.0 - 1 } else { header.synced_through.0 };
             ahead.proven = ahead.proven.max(BatchNumber(known));
-            ahead.first = ahead.first.or(Some(header.number));
+            ahead.first = ahead.first.or(Some(header.first_number()));
             at += header.length;
             ahead.dirty_end = Some(at);
             continue;

@@ -129,7 +129,7 @@ fn read_anything(medium: &mut MemoryMedium, directory: Option<[u8; 16]>) {
         }
         let _ = scan_chunk(medium, &recovered.extents, Location::NONE, usize::MAX / 2, &mut Vec::new());
     }
-    for location in locations.into_iter().take(40) {
+    for location in locations.into_iter().take(20) {
         let last_sequence = tidegate_ids::Sequence(u64::from(location.offset % 50) + 1);
         let number = tidegate_ids::CommandNumber(1);
         for spec in [

@@ -213,10 +213,11 @@ fn a_sector_that_cannot_be_read_is_reported_and_costs_only_its_records() {
     }
 }
 
-/// The first batch behind a segment's header went missing together with the header. The tail cut in the segment before
-/// looked proven, because the numbers of its batches had been used again: records nobody was promised came back.
+/// The start of a segment went missing. The tail cut in the segment before looked proven, because the numbers of its
+/// batches had been used again: records nobody was promised came back. Now any batch that is left in the segment says the
+/// number of its first, and without any, what is bad at the end of the segment before is taken for a tail.
 #[test]
-fn a_cut_tail_stays_cut_when_the_next_header_is_lost() {
+fn a_cut_tail_stays_cut_when_the_start_of_the_next_segment_is_lost() {
     let mut log = Log::new(tiny());
     log.fill(6, 2, 3);
     let synced = log.kept.clone();
@@ -229,14 +230,20 @@ fn a_cut_tail_stays_cut_when_the_next_header_is_lost() {
 
     let start = AppenderStart { identity: identity(), previous: recovered.previous };
     let mut next = Log::resume(tiny(), start, log.medium.clone());
-    next.fill(9, 2, 3);
+    next.fill(40, 2, 3);
     let segment = next.kept[0].location.segment;
-    let mut medium = next.medium.clone();
-    medium.segments.get_mut(&segment).expect("there")[..512].fill(0);
-    let (recovered, kept) = recover_all(&medium);
-    assert_eq!(kept, synced.into_iter().chain(next.kept).collect::<Vec<_>>());
-    assert_eq!(recovered.damage.len(), 1);
-    assert_eq!(recovered.damage[0].kind, DamageKind::SegmentHeader);
+    for lost in (512..=8192).step_by(512) {
+        let mut medium = next.medium.clone();
+        medium.segments.get_mut(&segment).expect("there")[..lost].fill(0);
+        let (recovered, kept) = recover_all(&medium);
+        // The logical record starts behind 24 bytes of placement, and holds without it.
+        let intact = |one: &&Kept| one.location.segment > segment || one.location.offset + 24 >= lost as u32;
+        let wanted: Vec<Kept> = synced.iter().chain(next.kept.iter().filter(intact)).cloned().collect();
+        assert!(recovered.damage.iter().any(|damage| damage.kind == DamageKind::SegmentHeader));
+        assert!(kept.starts_with(&synced));
+        assert_eq!(kept, wanted, "{lost}: {:?}", recovered.damage);
+        assert_eq!(recovered.damage.len() > 1, lost > 512);
+    }
 }
 
 /// A batch with one record of stream 66, as it would have to look at `offset` of segment 1 to be taken for number 3 by

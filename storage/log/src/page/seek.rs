@@ -3,7 +3,7 @@
 use super::{Direction, PageEnd, ReadError, ReadSpec, Walk, is_record};
 use crate::fetch::{Fetch, FetchError, Remains};
 use crate::limits::PAGE_RECORDS_MAX;
-use crate::record::{Placement, RecordHead};
+use crate::record::RecordHead;
 use crate::spine::jump_sequence;
 use tidegate_ids::{Location, Sequence, StreamId};
 
@@ -66,37 +66,48 @@ struct Search<'f, F> {
 /// Why a record could not be reached: the error, and where it happened.
 type Lost = (FetchError, Location);
 
+/// A record that was reached.
+struct Arrived {
+    /// Its head, if the record is sound.
+    head: Option<RecordHead>,
+    jump: Cell,
+    /// The record before; further back than the sequence before, if those between are lost with their links.
+    prev: Cell,
+}
+
 impl<F: Fetch> Search<'_, F> {
     /// Collects `high` down to `low`. If a segment on the way is gone: the lowest sequence that is left.
     fn collect(&mut self, walk: &mut Walk, low: u64, high: u64) -> Result<Option<Sequence>, ReadError> {
+        let mut sequence = high;
         let mut at = None;
-        for sequence in (low..=high).rev().map(Sequence) {
+        while sequence >= low {
             let location = match at {
                 Some(location) => Ok(location),
-                None => self.seek(walk, sequence),
+                None => self.seek(walk, Sequence(sequence)),
             };
             let arrived = location.and_then(|location| {
-                let record = self.arrive(walk, Cell { location, sequence })?;
-                Ok((location, record))
+                let cell = Cell { location, sequence: Sequence(sequence) };
+                Ok((location, self.arrive(walk, cell)?))
             });
-            let links = match arrived {
-                Ok((location, (links, Some(head)))) => {
-                    walk.collect(location, &head);
-                    Some(links)
+            let prev = match arrived {
+                Ok((location, arrived)) => {
+                    match arrived.head {
+                        Some(head) => walk.collect(location, &head),
+                        None => walk.note_damaged(1),
+                    }
+                    arrived.prev
                 }
-                Ok((_, (links, None))) => {
-                    walk.note_damaged();
-                    Some(links)
-                }
+                // Without links, the next one is sought from the newest record again.
                 Err((FetchError::Damaged(_), _)) => {
-                    walk.note_damaged();
-                    None
+                    walk.note_damaged(1);
+                    Cell { location: Location::NONE, sequence: Sequence(sequence - 1) }
                 }
                 Err((FetchError::Dropped, _)) => return self.first_available(walk).map(Some),
                 Err((FetchError::Elsewhere, at)) => return Err(ReadError::Elsewhere(at)),
             };
-            // Without links, the next one is sought from the newest record again.
-            at = links.map(|links| links.prev).filter(|prev| is_record(*prev));
+            walk.note_damaged((sequence - 1).saturating_sub(prev.sequence.0.max(low - 1)) as u32);
+            sequence = prev.sequence.0;
+            at = Some(prev.location).filter(|at| is_record(*at));
         }
         Ok(None)
     }
@@ -108,16 +119,16 @@ impl<F: Fetch> Search<'_, F> {
         if cell.sequence == target {
             return Ok(cell.location);
         }
-        let (mut links, _) = self.arrive(walk, cell)?;
+        let mut arrived = self.arrive(walk, cell)?;
         'steps: loop {
             let mut lost = (FetchError::Damaged(Remains::default()), cell.location);
-            for next in ways(&cell, &links).into_iter().filter(|next| next.sequence >= target) {
-                if next.sequence == target {
+            for next in [arrived.jump, arrived.prev].into_iter().filter(|next| next.sequence >= target) {
+                if next.sequence == target && is_record(next.location) {
                     return Ok(next.location);
                 }
                 match self.arrive(walk, next) {
-                    Ok((found, _)) => {
-                        (cell, links) = (next, found);
+                    Ok(found) => {
+                        (cell, arrived) = (next, found);
                         continue 'steps;
                     }
                     Err((FetchError::Damaged(remains), at)) => lost = (FetchError::Damaged(remains), at),
@@ -131,12 +142,12 @@ impl<F: Fetch> Search<'_, F> {
     /// The lowest sequence still there: down by every link that leads somewhere.
     fn first_available(&mut self, walk: &mut Walk) -> Result<Sequence, ReadError> {
         let mut cell = self.newest;
-        let (mut links, _) = self.arrive(walk, cell).map_err(|(error, at)| error.at(at))?;
+        let mut arrived = self.arrive(walk, cell).map_err(|(error, at)| error.at(at))?;
         'steps: loop {
-            for next in ways(&cell, &links).into_iter().filter(|next| next.sequence.0 > 0) {
+            for next in [arrived.jump, arrived.prev].into_iter().filter(|next| next.sequence.0 > 0) {
                 match self.arrive(walk, next) {
-                    Ok((found, _)) => {
-                        (cell, links) = (next, found);
+                    Ok(found) => {
+                        (cell, arrived) = (next, found);
                         continue 'steps;
                     }
                     Err((FetchError::Elsewhere, at)) => return Err(ReadError::Elsewhere(at)),
@@ -147,30 +158,35 @@ impl<F: Fetch> Search<'_, F> {
         }
     }
 
-    /// Reads a record and verifies that it is what its link said: its links, and its head if all of it is sound.
-    fn arrive(&mut self, walk: &mut Walk, cell: Cell) -> Result<(Placement, Option<RecordHead>), Lost> {
+    /// Reads a record and verifies that it is what its link said. Lost links are made good by looking for the record
+    /// before, a few times in one walk.
+    fn arrive(&mut self, walk: &mut Walk, cell: Cell) -> Result<Arrived, Lost> {
         let nothing = (FetchError::Damaged(Remains::default()), cell.location);
         if !is_record(cell.location) {
             return Err(nothing);
         }
         walk.steps += 1;
         let ours = |head: &RecordHead| head.stream == self.stream && head.sequence == cell.sequence;
-        match self.fetch.fetch(cell.location) {
-            Ok(record) if ours(&record.head) => Ok((record.placement, Some(record.head))),
-            Ok(_) => Err(nothing),
-            Err(FetchError::Damaged(Remains { placement: Some(links), head }))
-                if head.is_none_or(|head| ours(&head)) =>
-            {
-                Ok((links, None))
+        let (links, head) = match self.fetch.fetch(cell.location) {
+            Ok((record, sound)) if ours(&record.head) => {
+                (sound.then_some(record.placement), Some(record.head))
             }
-            Err(error) => Err((error, cell.location)),
+            Err(FetchError::Damaged(remains)) if remains.head.is_none_or(|head| ours(&head)) => {
+                (remains.placement, None)
+            }
+            Ok(_) => return Err(nothing),
+            Err(error) => return Err((error, cell.location)),
+        };
+        let before = Sequence(cell.sequence.0.saturating_sub(1));
+        let jump_to = jump_sequence(cell.sequence);
+        if let Some(links) = links {
+            let jump = Cell { location: links.jump, sequence: jump_to };
+            return Ok(Arrived { head, jump, prev: Cell { location: links.prev, sequence: before } });
         }
+        let found = walk.may_rescue().then(|| self.fetch.before(&self.stream, cell.location)).flatten();
+        let found = found.filter(|(_, sequence)| *sequence <= before && sequence.0 > 0);
+        let (location, sequence) = found.unwrap_or((Location::NONE, before));
+        let jump = Cell { location: Location::NONE, sequence: jump_to };
+        Ok(Arrived { head, jump, prev: Cell { location, sequence } })
     }
-}
-
-/// The records that one leads to, the further one first.
-fn ways(from: &Cell, links: &Placement) -> [Cell; 2] {
-    let jump = Cell { location: links.jump, sequence: jump_sequence(from.sequence) };
-    let prev = Cell { location: links.prev, sequence: Sequence(from.sequence.0.saturating_sub(1)) };
-    [jump, prev]
 }
