@@ -20,7 +20,6 @@ struct Admin {
 }
 
 /// The routes over a board.
-#[must_use]
 pub fn routes(board: Arc<Board>) -> Router {
     let exporter = Arc::new(Exporter::new(Arc::clone(&board)));
     Router::new()

@@ -311,8 +311,7 @@ impl Gateway {
     /// Serves until it is asked to stop and everything is committed and sealed. `ready` is called once.
     pub fn serve(self, ready: impl FnOnce(SocketAddr, SocketAddr)) {
         let Self { shards, listeners, listen, admin, news, board, factory, scanner } = self;
-        let mut ready = Some(ready);
-        let mut listeners = Some(listeners);
+        let mut waiting = Some((listeners, ready));
         let (mut ready_count, mut stopped_count) = (0, 0);
         let mut stopping = false;
         while stopped_count < shards.len() {
@@ -337,14 +336,13 @@ impl Gateway {
                     shards.iter().for_each(|shard| shard.order(Order::Stop));
                 }
             }
-            if ready_count == shards.len() && !stopping {
-                if let (Some(listeners), Some(ready)) = (listeners.take(), ready.take()) {
-                    for (shard, listener) in shards.iter().zip(listeners) {
-                        shard.order(Order::Accept(listener));
-                    }
-                    board.enter(Phase::Ready);
-                    ready(listen, admin);
+            let all_ready = ready_count == shards.len() && !stopping;
+            if let Some((listeners, ready)) = waiting.take_if(|_| all_ready) {
+                for (shard, listener) in shards.iter().zip(listeners) {
+                    shard.order(Order::Accept(listener));
                 }
+                board.enter(Phase::Ready);
+                ready(listen, admin);
             }
         }
         shards.iter().for_each(|shard| shard.order(Order::Exit));

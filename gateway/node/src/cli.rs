@@ -22,6 +22,8 @@ pub enum Command {
     Serve(Serve),
     /// Prints a token for a user
     Token(Token),
+    /// Chats with another user in the terminal
+    Chat(Chat),
 }
 
 /// Flags of `serve`. Each is over the environment, which is over the configuration file.
@@ -95,4 +97,24 @@ pub struct Token {
     /// Class of limits: default or unlimited
     #[arg(long, value_name = "CLASS")]
     pub rate: Option<String>,
+}
+
+/// Flags of `chat`.
+#[derive(Clone, Debug, Args)]
+pub struct Chat {
+    /// Directory whose secret signs the token [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Configuration file that may name a secret
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Who you are
+    #[arg(long, value_name = "ID")]
+    pub user: u64,
+    /// Whom you write to
+    #[arg(long, value_name = "ID")]
+    pub to: u64,
+    /// Where the gateway is
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/ws")]
+    pub url: String,
 }

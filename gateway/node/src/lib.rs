@@ -5,11 +5,12 @@
 //!
 //! Threads: one per shard ([`pump`]), pinned; one that keeps segments ready and one reader per shard
 //! (`storage/files`); one that scans logs ([`scans`]); one with a tokio runtime for operators and signals ([`admin`]);
-//! the main one, which starts them and waits ([`boot`]).
+//! the main one, which starts them and waits ([`boot`]). What [`chat`] does is a client's, and uses none of this.
 #![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod boot;
+pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -43,3 +43,15 @@ pub const COUNT_RANGES_INTERVAL_MS: u64 = 5000;
 
 /// Buffers of reads kept for reuse by a shard: as many reads as are usual at once. Others are freed.
 pub const READ_BUFFERS_KEPT: usize = 16;
+
+/// How long the terminal chat tries to connect.
+pub const CHAT_CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the terminal chat waits for the gateway before it looks at what was typed: not noticed by who types.
+pub const CHAT_RECEIVE_WAIT: Duration = Duration::from_millis(50);
+
+/// Messages that the terminal chat begins with: a screen of them.
+pub const CHAT_HISTORY: u16 = 20;
+
+/// Lines read ahead of what the outbox takes; a full channel holds the reader back.
+pub const CHAT_LINES_AHEAD: usize = 64;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tidegate_node::cli::{Arguments, Command, Serve, Token};
 use tidegate_node::config::{Config, Environment};
 use tidegate_node::token::{Secret, TokenRequest, issue};
-use tidegate_node::{boot, clock, logging};
+use tidegate_node::{boot, chat, clock, logging};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(flags) => serve(&flags),
         Command::Token(flags) => token(&flags),
+        Command::Chat(flags) => chat::run(&flags, &mut std::io::stdout()).map_err(Into::into),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

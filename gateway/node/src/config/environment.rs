@@ -106,10 +106,11 @@ impl Config {
             match value.as_object() {
                 None => keys.push(Key { name: section.clone(), default: value.clone() }),
                 Some(fields) => {
-                    keys.extend(fields.iter().map(|(name, value)| Key {
+                    let key = |(name, value): (&String, &serde_json::Value)| Key {
                         name: format!("{section}.{name}"),
                         default: value.clone(),
-                    }))
+                    };
+                    keys.extend(fields.iter().map(key));
                 }
             }
         }

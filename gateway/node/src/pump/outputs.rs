@@ -30,7 +30,7 @@ impl Core {
                 ops.hand_over(Slot(connection.0), &self.peers[usize::from(to.0)], key.0);
             }
             Output::Append { batch } => self.write(ops, batch),
-            Output::Read { token, request } => self.read(token, request),
+            Output::Read { token, request } => self.read(token, &request),
             Output::Recycle { buffer } => {
                 if self.buffers.len() < READ_BUFFERS_KEPT {
                     self.buffers.push(buffer);
@@ -56,9 +56,9 @@ impl Core {
         ops.write_sync(batch.number.0, &file, u64::from(batch.offset), batch.bytes, mode);
     }
 
-    fn read(&mut self, token: ReadToken, request: ReadRequest) {
+    fn read(&mut self, token: ReadToken, request: &ReadRequest) {
         let records = self.buffers.pop().unwrap_or_default();
-        match request {
+        match *request {
             ReadRequest::Page(spec) => {
                 let request = tidegate_storage_files::ReadRequest { token: token.0, spec, records };
                 let taken = self.reads.try_read(request);
