@@ -10,15 +10,24 @@ use crate::output::{Output, ReceiveMode};
 use crate::port::Lane;
 use crate::shard::{Shard, Turn};
 use tidegate_domain::{QueueChange, UserRecord, group_id};
-use tidegate_ids::{CommandNumber, ConversationId, PushNumber, RequestId, Sequence, UserId};
+use tidegate_ids::{CommandNumber, PushNumber, RequestId, Sequence, UserId};
 use tidegate_schema::{
-    ClientFrame, ClientState, CloseCode, Error, ErrorCode, FrameKind, GetRange, List, MembersChange,
-    MessageFields, MessageKind, Okay, RangeSpan, Send, frames,
+    ClientFrame, ClientState, CloseCode, Error, ErrorCode, FrameKind, GetRange, GroupCreate, List,
+    MembersChange, MessageFields, MessageKind, Okay, RangeSpan, Send, frames,
 };
 use tidegate_ws::{Decoder, Item, Role, encode};
 
 /// The largest message on the conformance route.
 const ECHO_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// Whether a request has left for its home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Yes,
+    RingFull,
+    /// Neither it nor its record would ever fit the mesh.
+    TooLarge,
+}
 
 /// Why the frames of a message stop being looked at.
 pub(crate) struct Stop;
@@ -214,18 +223,7 @@ impl Shard {
             }
             ClientFrame::GetRange(range) => self.on_get_range(id, origin, &range, turn),
             ClientFrame::ConversationList(list) => self.on_conversation_list(id, origin, &list),
-            ClientFrame::GroupCreate(create) => {
-                let conversation = group_id(origin.user, origin.device, &create.client_id);
-                if create.name.len() > tidegate_domain::GROUP_NAME_BYTES_MAX {
-                    self.refuse_frame(id, origin.request, 0, ErrorCode::TooLarge, b"name");
-                    return Ok(());
-                }
-                let users = user_bytes(create.users);
-                let (client_id, name) = (create.client_id, create.name);
-                let users = UserList(&users);
-                let request = Request::Create { origin: *origin, conversation, client_id, name, users };
-                self.send_command(id, &request, turn);
-            }
+            ClientFrame::GroupCreate(create) => self.on_group_create(id, origin, &create, turn),
             ClientFrame::MembersAdd(change) => self.on_members_change(id, origin, &change, true, turn),
             ClientFrame::MembersRemove(change) => self.on_members_change(id, origin, &change, false, turn),
             ClientFrame::Leave(leave) => {
@@ -254,6 +252,23 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    fn on_group_create(
+        &mut self,
+        id: ConnectionId,
+        origin: &Origin,
+        create: &GroupCreate<'_>,
+        turn: &mut Turn<'_>,
+    ) {
+        if create.name.len() > tidegate_domain::GROUP_NAME_BYTES_MAX {
+            return self.refuse_frame(id, origin.request, 0, ErrorCode::TooLarge, b"name");
+        }
+        let conversation = group_id(origin.user, origin.device, &create.client_id);
+        let users = user_bytes(create.users);
+        let (client_id, name, users) = (create.client_id, create.name, UserList(&users));
+        let request = Request::Create { origin: *origin, conversation, client_id, name, users };
+        self.send_command(id, &request, turn);
     }
 
     fn on_ack(&mut self, id: ConnectionId, origin: &Origin, number: PushNumber) {
@@ -350,20 +365,27 @@ impl Shard {
     /// Sends a command to its home; refused if too many are unanswered or the ring is full.
     fn send_command(&mut self, id: ConnectionId, request: &Request<'_>, turn: &mut Turn<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let allowed = connection.unanswered < UNANSWERED_PER_CONNECTION_MAX;
-        if allowed && self.send_request(request, turn) {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.unanswered += 1;
+        if connection.unanswered >= UNANSWERED_PER_CONNECTION_MAX {
+            return self.refuse_full(id, request.origin());
+        }
+        match self.send_request(request, turn) {
+            Sent::Yes => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.unanswered += 1;
+                }
             }
-        } else {
-            self.refuse_full(id, request.origin());
+            Sent::RingFull => self.refuse_full(id, request.origin()),
+            Sent::TooLarge => {
+                let Origin { request, index, .. } = *request.origin();
+                self.refuse_frame(id, request, index, ErrorCode::TooLarge, b"larger than this gateway takes");
+            }
         }
     }
 
     fn send_range(&mut self, id: ConnectionId, request: &Request<'_>, turn: &mut Turn<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let allowed = connection.ranges_in_flight < RANGES_PER_CONNECTION_MAX;
-        if allowed && self.send_request(request, turn) {
+        if allowed && self.send_request(request, turn) == Sent::Yes {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.ranges_in_flight += 1;
             }
@@ -372,16 +394,16 @@ impl Shard {
         }
     }
 
-    /// Puts a request into its home's ring; false if that is full.
-    pub(crate) fn send_request(&mut self, request: &Request<'_>, turn: &mut Turn<'_>) -> bool {
-        let Some(conversation) = request.conversation().copied() else { return false };
-        let home = self.home_of(&conversation);
+    /// Puts a request into its home's ring.
+    pub(crate) fn send_request(&mut self, request: &Request<'_>, turn: &mut Turn<'_>) -> Sent {
+        let Some(conversation) = request.conversation().copied() else { return Sent::TooLarge };
+        let home = self.route.conversation(&conversation);
         let rest = request.encode(&mut self.scratch);
-        turn.mesh.push(home, Lane::Requests, &[&self.scratch, rest])
-    }
-
-    fn home_of(&self, conversation: &ConversationId) -> tidegate_ids::ShardIndex {
-        self.route.conversation(conversation)
+        let names_users = matches!(request, Request::Create { .. } | Request::Members { .. });
+        if !self.limits.fits_mesh(self.scratch.len() + rest.len(), names_users) {
+            return Sent::TooLarge;
+        }
+        if turn.mesh.push(home, Lane::Requests, &[&self.scratch, rest]) { Sent::Yes } else { Sent::RingFull }
     }
 
     fn refuse_full(&mut self, id: ConnectionId, origin: &Origin) {

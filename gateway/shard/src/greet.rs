@@ -203,7 +203,8 @@ impl Shard {
         if bytes.is_empty() {
             return;
         }
-        if connection.held.len() + bytes.len() > LEFTOVER_BYTES_MAX {
+        let leftover_max = LEFTOVER_BYTES_MAX.min(self.limits.mesh_frame_bytes_max / 2);
+        if connection.held.len() + bytes.len() > leftover_max {
             self.stats.count(Counter::ConnectionsRefused);
             return self.close(id, CloseCode::TOO_MANY_CONNECTIONS, "too much behind the Hello");
         }

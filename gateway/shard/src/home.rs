@@ -3,7 +3,7 @@
 use crate::append::Accepted;
 use crate::commit::Waiting;
 use crate::counters::Counter;
-use crate::limits::{DRAIN_RECORDS_MAX, RANGE_BYTES_MAX};
+use crate::limits::DRAIN_RECORDS_MAX;
 use crate::load::Waiter;
 use crate::mesh_frame::{MemberCommand, Origin, Outcome, ReplyClass, Request, Row};
 use crate::reads::{DrainRead, NumberRead, ReadPurpose};
@@ -349,7 +349,7 @@ impl Shard {
             from,
             to,
             limit,
-            bytes_max: RANGE_BYTES_MAX,
+            bytes_max: self.limits.answer_bytes_max(),
             direction,
         }
     }

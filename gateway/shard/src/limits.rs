@@ -6,7 +6,7 @@ use tidegate_ids::MonotonicNs;
 /// How often at least the shell ticks: half the shortest thing a client may wait for (50 ms for typing).
 pub const TICK_MS: u64 = 25;
 
-/// Bytes of a request or result frame in the mesh. The largest is a record: stamp, client id, the largest message, and
+/// Bytes of a request or result frame in the mesh, unless configured smaller. The largest is a record: stamp, client id, the largest message, and
 /// the recipients of one shard (4096 x 8 B); doubled for ranges, which end early at 64 KiB or one record.
 pub const MESH_FRAME_BYTES_MAX: usize = 256 * 1024;
 
@@ -61,6 +61,8 @@ pub const CONVERSATION_ROWS_MAX: usize = 50;
 pub struct ShardLimits {
     /// Sockets of this shard. More are closed with 4029.
     pub connections_max: usize,
+    /// Bytes of a frame in the mesh, at most half a ring. Larger commands get `TOO_LARGE`; answers end early.
+    pub mesh_frame_bytes_max: usize,
     /// Users in memory; connected ones stay. Past it the newcomer is told to back off (4029).
     pub hot_users_max: usize,
     /// Conversations in memory. Past it, with none to evict, commands get `OVERLOADED`.
@@ -103,6 +105,7 @@ impl Default for ShardLimits {
     fn default() -> Self {
         Self {
             connections_max: 20_000,
+            mesh_frame_bytes_max: MESH_FRAME_BYTES_MAX,
             hot_users_max: 262_144,
             hot_conversations_max: 131_072,
             locators_max: 2_097_152,
@@ -122,5 +125,21 @@ impl Default for ShardLimits {
             echo: false,
             domain: DomainLimits::default(),
         }
+    }
+}
+
+/// What a record adds to its command on the way to recipients: fixed fields, stamp, client id.
+const RECORD_OVERHEAD_BYTES: usize = 1024;
+
+impl ShardLimits {
+    /// Bytes of records in one answer, whatever the mesh carries: the rest of the frame is one record and fixed fields.
+    pub(crate) fn answer_bytes_max(&self) -> usize {
+        RANGE_BYTES_MAX.min(self.mesh_frame_bytes_max / 3)
+    }
+
+    /// Whether a request and the record that comes of it fit the mesh. A membership change names its users twice.
+    pub(crate) const fn fits_mesh(&self, request_bytes: usize, names_users: bool) -> bool {
+        let record_bytes = if names_users { 2 * request_bytes } else { request_bytes };
+        record_bytes + 8 * self.listed_members_max + RECORD_OVERHEAD_BYTES <= self.mesh_frame_bytes_max / 2
     }
 }

@@ -1,5 +1,6 @@
 //! A user's list of conversations: the user's home knows which, each conversation's home gives its row.
 
+use crate::edge::Sent;
 use crate::event::ConnectionId;
 use crate::limits::CONVERSATION_ROWS_MAX;
 use crate::mesh_frame::{Origin, Request, Row};
@@ -101,7 +102,7 @@ impl Shard {
             while job.asked < job.entries.len() {
                 let origin = Origin { index: job.asked as u16, ..job.origin };
                 let request = Request::Row { origin, conversation: job.entries[job.asked].0 };
-                if !self.send_request(&request, turn) {
+                if self.send_request(&request, turn) != Sent::Yes {
                     break;
                 }
                 job.asked += 1;

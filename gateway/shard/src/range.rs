@@ -9,6 +9,9 @@ use tidegate_ids::{CommandNumber, ConversationId, ConversationKind, Sequence, Sh
 use tidegate_schema::{ErrorCode, List, Member, MembersPage, Range, Role, SkipReason, SkipSpan};
 use tidegate_storage_log::{Direction, PackedRecords, PageEnd};
 
+/// Bytes of a member's row in a page, table and offset included.
+const MEMBER_ROW_BYTES: usize = 64;
+
 impl Shard {
     /// A client's `GetRange`: the part of what it asks for that is owed to its user, nearest to where it asks from.
     pub(crate) fn on_range(&mut self, to: ShardIndex, request: &Request<'_>) {
@@ -104,7 +107,9 @@ impl Shard {
         if let Some(code) = code {
             return self.refuse(to, request, code, CommandNumber(0));
         }
-        let (members, more) = self.members_of(&conversation, &origin, after.0, limit.into());
+        let rows_max = self.limits.answer_bytes_max() / MEMBER_ROW_BYTES;
+        let limit = usize::from(limit).min(rows_max);
+        let (members, more) = self.members_of(&conversation, &origin, after.0, limit);
         let member_version = self.hot(&conversation).member_version.0;
         let body = MembersPage { conversation, member_version, members: List::new(&members), more };
         let mut frame = self.buffer();

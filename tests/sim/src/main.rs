@@ -1,8 +1,9 @@
 //! Runs seeds of the simulator.
 
 use clap::Parser;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
-use tidegate_tests_sim::{Plan, run};
+use tidegate_tests_sim::{Plan, Planted, run};
 
 /// Runs seeds of the deterministic simulator; a failure prints its seed and how to repeat it.
 #[derive(Debug, Parser)]
@@ -14,6 +15,9 @@ struct Arguments {
     /// Steps of the workload of each seed, about one in 100 ms of virtual time.
     #[arg(long, default_value_t = 1200)]
     ticks: u64,
+    /// Plant a bug that the seeds must find.
+    #[arg(long)]
+    plant: Option<Planted>,
     /// Say what each seed did.
     #[arg(long)]
     verbose: bool,
@@ -26,14 +30,17 @@ fn main() -> ExitCode {
         eprintln!("sim: --seeds wants A..B, for instance 0..100");
         return ExitCode::FAILURE;
     };
+    let mut marks: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut failed, mut virtual_ms, mut records, mut crashes) = (0_u64, 0_u64, 0_u64, 0_u64);
     for seed in first..end {
-        let plan = Plan { seed, ticks: arguments.ticks, planted: None, tiny_tables: seed % 3 == 0 };
+        let plan =
+            Plan { seed, ticks: arguments.ticks, planted: arguments.plant, tiny_tables: seed % 3 == 0 };
         match run(&plan) {
             Ok(report) => {
                 virtual_ms += report.virtual_ms;
                 records += report.records;
                 crashes += report.crashes;
+                report.marks.iter().for_each(|(mark, count)| *marks.entry(mark).or_default() += count);
                 if arguments.verbose {
                     println!("seed {seed}: {report:?}");
                 }
@@ -55,5 +62,6 @@ fn main() -> ExitCode {
         "sim: {} seeds, {failed} failed, {hours:.1} virtual hours, {records} records, {crashes} restarts",
         end - first
     );
+    println!("marks: {marks:?}");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const MS: u64 = MonotonicNs::MILLISECOND;
 
 /// A bug put in from outside, to see that it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Planted {
     /// The disk reports syncs that it did not do.
     NoSync,
@@ -143,18 +143,20 @@ fn sizes_of(plan: &Plan, chance: &mut Chance) -> Sizes {
         reads_in_flight_max: chance.between(1, 8) as usize,
         checkpoint_interval_ns: chance.between(500, 5000) * MS,
         shutdown_grace_ns: 200 * MS,
+        mesh_frame_bytes_max: chance.between(6, 40) as usize * 1024,
         ..ShardLimits::default()
     };
     if plan.tiny_tables {
         limits.hot_users_max = 24;
         limits.hot_conversations_max = 3;
     }
+    let ring_bytes = limits.mesh_frame_bytes_max * chance.between(2, 4) as usize;
     Sizes {
         limits,
         segment_bytes: 1024 * 1024,
         staging_bytes: 4 * 1024 * 1024,
         batch_bytes_max: 256 * 1024,
-        ring_bytes: chance.between(300, 600) as usize * 1024,
+        ring_bytes,
     }
 }
 
@@ -284,12 +286,10 @@ impl World {
             }
             What::UpEnd(wire) => self.receive(wire),
             What::Receive(of, wire) if of == run => self.receive(wire),
-            What::Down(wire, device, mut bytes) => {
-                if self.devices[device].wire == Some(wire) {
-                    let now = self.agenda.now();
-                    self.devices[device].received(&mut bytes, now);
-                    self.service(device);
-                }
+            What::Down(wire, device, mut bytes) if self.devices[device].wire == Some(wire) => {
+                let now = self.agenda.now();
+                self.devices[device].received(&mut bytes, now);
+                self.service(device);
             }
             What::DownEnd(wire, device) => self.hang_up(wire, device),
             What::Turn(of, shard) if of == run => {
@@ -358,7 +358,8 @@ impl World {
             let waits = self.gateway.mesh.waits_for(other) || (other == shard && more);
             if waits && !self.gateway.turn_due[index] {
                 self.gateway.turn_due[index] = true;
-                let delay = self.schedule.between(1, 300) * 1000;
+                let slow = self.schedule.percent(5);
+                let delay = self.schedule.between(1, if slow { 40_000 } else { 300 }) * 1000;
                 self.agenda.after(delay, What::Turn(run, other));
             }
         }
@@ -418,14 +419,14 @@ impl World {
         let run = self.gateway.run;
         let now = self.agenda.now().monotonic.0;
         let mut delay = self.schedule.between(50, 20_000) * 1000;
-        if let Some(wire) = self.network.wire(shard, connection) {
-            if let Some(line) = self.network.lines.get_mut(&wire) {
-                let arrives = (now + delay).max(line.down_at + 1).max(line.slow_until);
-                line.down_at = arrives;
-                delay = arrives - now;
-                let device = line.device;
-                self.agenda.after(delay, What::Down(wire, device, buffer.clone()));
-            }
+        if let Some(wire) = self.network.wire(shard, connection)
+            && let Some(line) = self.network.lines.get_mut(&wire)
+        {
+            let arrives = (now + delay).max(line.down_at + 1).max(line.slow_until);
+            line.down_at = arrives;
+            delay = arrives - now;
+            let device = line.device;
+            self.agenda.after(delay, What::Down(wire, device, buffer.clone()));
         }
         self.agenda.after(delay, What::SendDone(run, shard, connection, buffer));
     }
@@ -506,13 +507,13 @@ impl World {
         let mut out = Vec::new();
         device.machine.transmit(&mut self.encoder, &mut out, now.monotonic);
         let wire = device.wire;
-        if let (Some(wire), false) = (wire, out.is_empty()) {
-            if let Some(line) = self.network.lines.get_mut(&wire) {
-                let delay = self.schedule.between(50, 30_000) * 1000;
-                let arrives = (now.monotonic.0 + delay).max(line.up_at + 1);
-                line.up_at = arrives;
-                self.agenda.after(arrives - now.monotonic.0, What::Up(wire, out));
-            }
+        if let (Some(wire), false) = (wire, out.is_empty())
+            && let Some(line) = self.network.lines.get_mut(&wire)
+        {
+            let delay = self.schedule.between(50, 30_000) * 1000;
+            let arrives = (now.monotonic.0 + delay).max(line.up_at + 1);
+            line.up_at = arrives;
+            self.agenda.after(arrives - now.monotonic.0, What::Up(wire, out));
         }
         let device = &mut self.devices[index];
         if let (true, Some(wire)) = (device.machine.wants_close(), wire) {
@@ -585,7 +586,9 @@ impl World {
             }
             3..=12 if !groups.is_empty() => {
                 let (_, group) = groups[self.workload.below(groups.len() as u64) as usize];
-                for _ in 0..self.workload.between(1, 6) {
+                // Now and then more than windows and rings hold.
+                let most = if self.workload.percent(4) { 150 } else { 6 };
+                for _ in 0..self.workload.between(1, most) {
                     self.devices[index].send(group, &mut self.encoder);
                 }
             }
