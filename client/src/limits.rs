@@ -78,6 +78,9 @@ pub const OUTBOX_COMMANDS_MAX: usize = 4096;
 /// Bytes of these commands.
 pub const OUTBOX_BYTES_MAX: usize = 16 << 20;
 
+/// Commands on their way over one connection, whatever the conversations: the gateway refuses above 1024.
+pub const UNANSWERED_TOTAL_MAX: usize = 1000;
+
 /// Creations of groups that wait.
 pub const CREATIONS_MAX: usize = 16;
 

@@ -124,6 +124,11 @@ impl Outbox {
         self.commands.get(index).map(|entry| (&entry.client_id, &entry.command))
     }
 
+    /// How many are on their way.
+    pub(crate) const fn sent(&self) -> usize {
+        self.sent
+    }
+
     pub(crate) fn flight(&self) -> u16 {
         self.flight
     }

@@ -11,6 +11,9 @@ const FLIGHT_BITS: u32 = 12;
 const NUMBER_BITS: u32 = 16;
 const COMMAND: u64 = 1 << (CONVERSATION_BITS + FLIGHT_BITS + NUMBER_BITS);
 
+/// Of frames that have no answer: an error under this id is told to nobody. Far above what is ever counted to.
+pub(crate) const NO_ANSWER: u64 = COMMAND - 1;
+
 /// Flights are counted modulo this.
 pub(crate) const FLIGHTS: u16 = 1 << FLIGHT_BITS;
 

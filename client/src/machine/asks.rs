@@ -2,7 +2,7 @@
 
 use crate::event::RequestHandle;
 use crate::limits::{ANSWER_WAIT_NS, RANGES_IN_FLIGHT_MAX, REQUESTS_MAX};
-use tidegate_ids::{ClientId, MonotonicNs, Sequence};
+use tidegate_ids::{ClientId, ConversationId, MonotonicNs, Sequence};
 use tidegate_schema::{GetRange, MembersGet};
 
 /// See the module.
@@ -27,7 +27,8 @@ pub(crate) enum What {
     /// A page of the list, to synchronise.
     List,
     /// A page of the list, because something changed.
-    Changes,
+    /// A page of it is after this conversation.
+    Changes(Option<ConversationId>),
     Refresh,
     /// A hole: conversation index, and up to where.
     Hole {
@@ -37,6 +38,13 @@ pub(crate) enum What {
     Create(ClientId),
     History(RequestHandle, GetRange),
     Members(RequestHandle, MembersGet),
+}
+
+impl What {
+    /// Whether it is one of those of which the gateway takes two at a time.
+    const fn is_range(&self) -> bool {
+        matches!(self, Self::Hole { .. } | Self::History(..) | Self::Members(..))
+    }
 }
 
 impl Asks {
@@ -70,7 +78,7 @@ impl Asks {
     /// The next request that may be sent now: it gets its id.
     pub(crate) fn take_unsent(&mut self, now: MonotonicNs) -> Option<Ask> {
         let range_is_free = self.has_free_range();
-        let may = |ask: &Ask| ask.id == 0 && (range_is_free || !matches!(ask.what, What::History(..)));
+        let may = |ask: &Ask| ask.id == 0 && (range_is_free || !ask.what.is_range());
         let place = self.list.iter().position(may)?;
         let id = self.next_id();
         let ask = &mut self.list[place];
@@ -79,9 +87,9 @@ impl Asks {
         Some(*ask)
     }
 
-    /// Whether another `GetRange` may be in flight.
+    /// Whether another `GetRange` or `MembersGet` may be in flight.
     pub(crate) fn has_free_range(&self) -> bool {
-        let ranges = |ask: &&Ask| ask.id > 0 && matches!(ask.what, What::Hole { .. } | What::History(..));
+        let ranges = |ask: &&Ask| ask.id > 0 && ask.what.is_range();
         self.list.iter().filter(ranges).count() < RANGES_IN_FLIGHT_MAX
     }
 
@@ -100,8 +108,8 @@ impl Asks {
         self.list.pop().map(|ask| ask.what)
     }
 
-    pub(crate) fn holds(&self, what: &What) -> bool {
-        self.list.iter().any(|ask| ask.what == *what)
+    pub(crate) fn holds(&self, is: impl Fn(&What) -> bool) -> bool {
+        self.list.iter().any(|ask| is(&ask.what))
     }
 
     pub(crate) fn wake(&self) -> Option<MonotonicNs> {

@@ -6,7 +6,7 @@ use super::link::{Fate, Phase, decoder};
 use crate::event::{Event, RequestFailure, Sink, StopReason};
 use crate::limits::{FRUITLESS_MAX, MILLISECOND, RETRY_BASE_NS, RETRY_CAP_NS, SUBPROTOCOL};
 use crate::order::Offered;
-use crate::request::{Asked, asked};
+use crate::request::{Asked, NO_ANSWER, asked};
 use core::mem;
 use tidegate_ids::{MonotonicNs, PushNumber, Sequence};
 use tidegate_schema::{
@@ -186,7 +186,9 @@ impl Machine {
                 sink(Event::Members { request, page });
             }
             (What::List, ServerFrame::ConversationPage(page)) => self.list_page(page, now, sink),
-            (What::Changes, ServerFrame::ConversationPage(page)) => self.changes_page(page, now, sink),
+            (What::Changes(after), ServerFrame::ConversationPage(page)) => {
+                self.changes_page(after, page, now, sink);
+            }
             (What::Create(client_id), ServerFrame::GroupCreated(created)) => {
                 self.group_created(client_id, created, now, sink);
             }
@@ -353,6 +355,7 @@ impl Machine {
             Asked::Command { conversation, flight, number_low } => {
                 return self.command_refused(conversation, (flight, number_low), error, now, sink);
             }
+            Asked::Other(NO_ANSWER) => return,
             Asked::Other(id) => self.asks.take(id),
         };
         self.stirred = true;
@@ -367,7 +370,7 @@ impl Machine {
             }
             Some(What::List) => self.fault(CloseCode::NORMAL),
             Some(What::Refresh) => sink(Event::TokenNeeded),
-            Some(What::Changes) => {}
+            Some(What::Changes(_)) => {}
             Some(What::Hole { conversation, to }) => {
                 self.hole_refused(conversation as usize, to, error, now, sink);
             }

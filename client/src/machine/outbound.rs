@@ -4,8 +4,8 @@ use super::Machine;
 use super::asks::What;
 use super::link::{Fate, Phase};
 use crate::event::StopReason;
-use crate::limits::{ANSWER_WAIT_NS, PROTOCOL_VERSION, SUBPROTOCOL, TRANSMIT_BYTES};
-use crate::request::command_id;
+use crate::limits::{ANSWER_WAIT_NS, PROTOCOL_VERSION, SUBPROTOCOL, TRANSMIT_BYTES, UNANSWERED_TOTAL_MAX};
+use crate::request::{NO_ANSWER, command_id};
 use crate::stored::Command;
 use tidegate_ids::{ClientId, CommandNumber, ConversationId, MonotonicNs, Sequence};
 use tidegate_schema::limits::{CREDIT_FRAMES_MAX, RANGE_RECORDS_MAX, UNANSWERED_MAX};
@@ -128,7 +128,9 @@ impl Machine {
             self.wake_at(now.after(ANSWER_WAIT_NS));
         }
         let held = self.sync.as_ref().is_some_and(|sync| sync.hold_until > now);
-        if let Some(page) = self.wanted_page().filter(|_| !held && !self.asks.holds(&What::List)) {
+        if let Some(page) =
+            self.wanted_page().filter(|_| !held && !self.asks.holds(|what| *what == What::List))
+        {
             let id = self.asks.sent(What::List, now);
             payload.body(id, &page);
             self.wake_at(now.after(ANSWER_WAIT_NS));
@@ -144,11 +146,10 @@ impl Machine {
             payload.frame(id, &ClientFrame::Ping);
         }
         if core::mem::take(&mut self.notices.state) {
-            let id = self.asks.next_id();
-            payload.body(id, &self.state);
+            payload.body(NO_ANSWER, &self.state);
         }
         for typing in self.notices.typing.drain(..) {
-            payload.body(0, &typing);
+            payload.body(NO_ANSWER, &typing);
         }
     }
 
@@ -161,7 +162,7 @@ impl Machine {
             match &ask.what {
                 What::History(_, range) => payload.body(ask.id, range),
                 What::Members(_, members) => payload.body(ask.id, members),
-                What::Changes => payload.body(ask.id, &self.wanted_changes(None)),
+                What::Changes(after) => payload.body(ask.id, &self.wanted_changes(*after)),
                 _ => debug_assert!(false, "only requests of the application wait unsent"),
             }
         }
@@ -201,7 +202,7 @@ impl Machine {
         }
         for mark in self.marks.untold() {
             let conversation = self.table.row(mark.conversation as usize).id;
-            payload.body(0, &Mark { conversation, delivered: mark.delivered, read: mark.read });
+            payload.body(NO_ANSWER, &Mark { conversation, delivered: mark.delivered, read: mark.read });
             // One told too many is none lost: what does not fit goes with the next message.
             if payload.is_full() {
                 break;
@@ -228,6 +229,9 @@ impl Machine {
             return;
         }
         let unanswered_max = usize::from(self.config.unanswered_max.clamp(1, UNANSWERED_MAX));
+        let on_the_way =
+            |index: &u32| self.table.get(*index as usize)?.outbox.as_ref().map(|outbox| outbox.sent());
+        let mut free = UNANSWERED_TOTAL_MAX.saturating_sub(self.sending.iter().filter_map(on_the_way).sum());
         let mut sent = false;
         for place in 0..self.sending.len() {
             let index = self.sending[place] as usize;
@@ -235,10 +239,11 @@ impl Machine {
             let (conversation, first) = (row.id, row.number.0);
             let Some(outbox) = &mut row.outbox else { continue };
             while let Some(at) = outbox.ready(unanswered_max, now) {
-                if payload.is_full() {
+                if payload.is_full() || free == 0 {
                     self.sending.rotate_left(place);
                     return self.wake_at(now.after(ANSWER_WAIT_NS));
                 }
+                free -= 1;
                 let number = CommandNumber(first + at as u64);
                 let id = command_id(index, outbox.flight(), number);
                 if let Some((client_id, command)) = outbox.command(at) {

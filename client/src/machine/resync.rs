@@ -155,6 +155,7 @@ impl Machine {
     /// A page of changes, after `DrainDone`.
     pub(crate) fn changes_page(
         &mut self,
+        after: Option<ConversationId>,
         page: &ConversationPage<'_>,
         now: MonotonicNs,
         sink: &mut Sink<'_>,
@@ -162,17 +163,17 @@ impl Machine {
         for row in page.rows {
             sink(Event::Conversation(&row));
         }
-        let moves = page.user_version > self.user_version;
-        self.user_version = page.user_version.max(self.user_version);
-        if page.more && moves {
-            self.ask_changes(now);
+        let last = page.rows.iter().next_back().map(|row| row.conversation);
+        match last.filter(|last| page.more && after != Some(*last)) {
+            Some(last) => self.stirred |= self.asks.queue(What::Changes(Some(last)), now),
+            None => self.user_version = page.user_version.max(self.user_version),
         }
     }
 
     pub(crate) fn ask_changes(&mut self, now: MonotonicNs) {
         let worth = self.config.follow_list && self.user_version > UserVersion(0) && self.is_ready();
-        if worth && !self.asks.holds(&What::Changes) && self.asks.queue(What::Changes, now) {
-            self.stirred = true;
+        if worth && !self.asks.holds(|what| matches!(what, What::Changes(_))) {
+            self.stirred |= self.asks.queue(What::Changes(None), now);
         }
     }
 }

@@ -79,7 +79,7 @@ impl Machine {
                     self.end(Fate::Retry);
                 }
             }
-            What::Changes | What::Refresh => {}
+            What::Changes(_) | What::Refresh => {}
             What::Hole { conversation, .. } => {
                 if let Some(holes) = &mut self.table.row(conversation as usize).holes {
                     holes.asked = false;

@@ -247,8 +247,9 @@ fn requests_are_answered_once_or_fail() {
     rig.machine.history(direct(), RangeSpan::Before(Sequence(0)), 10, rig.now).expect("taken");
     rig.listen();
     let (ranges, members) = (rig.ids("range"), rig.ids("members"));
-    assert_eq!((ranges.len(), members.len()), (2, 1));
+    assert_eq!((ranges.len(), members.len()), (1, 1), "two at a time");
     rig.range(ranges[0], &super::rig::Answer { records: &[4, 5], ..Default::default() });
+    assert_eq!(rig.ids("range").len(), 2);
     rig.refuse(members[0], 401, 0, 0);
     rig.wait_ms(5_000);
     assert_eq!(rig.told(), ["history 2", "failed Refused(NotMember)", "failed NoAnswer"]);
@@ -293,6 +294,41 @@ fn marks_are_told_again_after_a_reconnect() {
     rig.wait_ms(60_000);
     rig.connect();
     assert_eq!(rig.heard()[1..], ["mark direct delivered 0 read 4"]);
+}
+
+#[test]
+fn what_a_gateway_does_not_support_and_nobody_waits_for_is_not_told() {
+    let mut rig = Rig::ready();
+    rig.machine.mark_read(&direct(), Sequence(4));
+    rig.machine.typing(direct(), true);
+    rig.listen();
+    let ids: Vec<u64> = ["mark", "typing"].into_iter().flat_map(|begins| rig.ids(begins)).collect();
+    assert_eq!(ids.len(), 2);
+    ids.into_iter().for_each(|id| rig.refuse(id, 201, 0, 0));
+    assert!(rig.told().is_empty());
+    rig.refuse(0, 101, 0, 0);
+    assert_eq!(rig.told(), ["notice UNAVAILABLE"]);
+}
+
+#[test]
+fn changes_are_paged_after_the_drain() {
+    let mut rig = Rig::ready();
+    let row = tidegate_schema::ConversationRow { conversation: direct(), ..Default::default() };
+    for (more, version) in [(true, 9), (false, 9)] {
+        if more {
+            rig.say(0, &ServerFrame::DrainDone);
+        }
+        let id = *rig.ids("list").last().expect("asked");
+        assert_eq!(rig.machine.snapshot().user_version.0, 5);
+        let rows = [row];
+        let user_version = tidegate_ids::UserVersion(version);
+        let rows = if more { tidegate_schema::List::new(&rows[..]) } else { Default::default() };
+        let page = tidegate_schema::ConversationPage { rows, user_version, more };
+        rig.say(id, &ServerFrame::ConversationPage(page));
+    }
+    assert_eq!(rig.machine.snapshot().user_version.0, 9);
+    assert_eq!(rig.ids("list").len(), 2);
+    assert_eq!(rig.told(), ["DrainDone", "row direct"]);
 }
 
 #[test]
