@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use tidegate_ids::{Location, LogId, Position, ShardIndex};
 use tidegate_storage_files::{SegmentReader, Wake};
-use tidegate_storage_log::{MediumError, PackedRecords, PageEnd, ReadError, SegmentExtent, scan_chunk};
+use tidegate_storage_log::{
+    Medium, MediumError, PackedRecords, PageEnd, ReadError, SegmentExtent, scan_chunk,
+};
 
 /// A piece of a log to read.
 #[derive(Debug)]
@@ -114,8 +116,8 @@ fn serve(
     }
 }
 
-fn scan(
-    reader: &mut SegmentReader,
+fn scan<M: Medium>(
+    reader: &mut M,
     recovered: &[SegmentExtent],
     request: &mut ScanRequest,
 ) -> Result<PageEnd, ReadError> {
@@ -146,3 +148,6 @@ fn clipped(extent: &SegmentExtent, to: Position) -> Option<SegmentExtent> {
     };
     (end > 0).then_some(SegmentExtent { end, ..*extent })
 }
+
+#[cfg(test)]
+mod tests;

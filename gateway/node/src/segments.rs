@@ -48,13 +48,18 @@ impl Segments {
     /// The file that a batch of `bytes` at `offset` goes to. Batches are written one at a time and in order, so older
     /// segments are closed.
     pub fn write(&mut self, segment: u32, offset: u32, bytes: usize) -> (LogFile, SyncMode) {
-        assert!(self.in_flight.is_none(), "batches are written one at a time");
+        self.begin(segment, offset, bytes);
         self.open.retain(|open| open.number >= segment);
         let Some(open) = self.open.iter().find(|open| open.number == segment) else {
             unreachable!("a batch goes to a segment that the shard was given");
         };
-        self.in_flight = Some(Position::new(segment, offset + bytes as u32));
         (open.file.clone(), open.mode)
+    }
+
+    /// A batch is on its way to the disk.
+    pub(crate) fn begin(&mut self, segment: u32, offset: u32, bytes: usize) {
+        assert!(self.in_flight.is_none(), "batches are written one at a time");
+        self.in_flight = Some(Position::new(segment, offset + bytes as u32));
     }
 
     /// The batch in flight is synced, or has failed.
