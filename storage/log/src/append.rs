@@ -3,62 +3,24 @@
 //! The caller's loop: [`Appender::append`] as commands come; when no write is under way, [`Appender::take_batch`] and
 //! write its bytes; when they are synced, [`Appender::synced`], and everything up to that batch may leave.
 
-use crate::batch::{Guard, batch_len};
-use crate::buffer::{BatchBytes, Buffer, BufferPool, OwnBuffer, buffer_cost};
+use crate::batch::Guard;
+use crate::buffer::{BatchBytes, Buffer, BufferPool, OwnBuffer};
 use crate::checksum::crc32c;
-use crate::descriptor::{BATCH_HEADER_BYTES, FORMAT_VERSION, RECORD_HEADER_BYTES};
+use crate::config::{AppenderConfig, AppenderStart, ConfigError};
+use crate::descriptor::RECORD_HEADER_BYTES;
 use crate::footer::FooterPlan;
-use crate::limits::{
-    BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN,
-    RECORD_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_PER_STREAM,
-    SEGMENT_STREAMS_MAX, SPARE_SEGMENTS_MAX,
-};
+use crate::limits::{SEGMENT_BYTES_PER_STREAM, SEGMENT_STREAMS_MAX, SPARE_SEGMENTS_MAX};
 use crate::record::{
     Links, Placement, RecordHead, RecordState, RecordView, parse_checked, stored_len, write_header,
 };
 use crate::roll::PendingFooter;
-use crate::segment::{LogIdentity, PreviousEnd, SegmentHeader};
-use crate::staging::{Committed, Staged, Staging, write_table};
+use crate::segment::{LogIdentity, PreviousEnd};
+use crate::staging::{Committed, Staging};
 use crate::stream_index::{Slot, StreamIndex};
 use core::fmt;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tidegate_ids::{BatchNumber, CommandNumber, Location, Position, Sequence, StreamId, WallMs};
-
-/// Sizes of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AppenderConfig {
-    /// Bytes of a segment, a multiple of the block.
-    pub segment_bytes: u32,
-    /// The device's logical block: 512 to 4096, a power of two.
-    pub block_bytes: u32,
-    /// Memory for batches that are open, in flight, or not yet passed by every cursor.
-    pub staging_bytes: usize,
-    /// The most that one write carries, a multiple of 4096.
-    pub batch_bytes_max: u32,
-}
-
-/// Where a log goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AppenderStart {
-    /// Whose log.
-    pub identity: LogIdentity,
-    /// Where it validly ended, as [`crate::Recovered`] says; the default for a new log.
-    pub previous: PreviousEnd,
-}
-
-/// Sizes that cannot be. The operator's fault: the node does not start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigError {
-    /// `block_bytes` is not 512, 1024, 2048 or 4096.
-    Block,
-    /// `batch_bytes_max` is out of bounds or no multiple of 4096.
-    Batch,
-    /// `segment_bytes` is out of bounds, no multiple of the block, or below two batches of the smallest size.
-    Segment,
-    /// `staging_bytes` is below four of the largest batches: one open, one in flight, two to be read.
-    Staging,
-}
 
 /// Why a record was not taken; nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,28 +75,28 @@ pub struct StagedBatch {
 #[derive(Debug)]
 pub struct Appender {
     pub(crate) block: usize,
-    segment_bytes: usize,
-    batch_bytes_max: usize,
-    record_bytes_max: usize,
+    pub(crate) segment_bytes: usize,
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) record_bytes_max: usize,
     pub(crate) plan: FooterPlan,
-    streams_max: usize,
-    identity: LogIdentity,
+    pub(crate) streams_max: usize,
+    pub(crate) identity: LogIdentity,
     pub(crate) guard: Guard,
     pub(crate) previous: PreviousEnd,
-    spares: VecDeque<u32>,
+    pub(crate) spares: VecDeque<u32>,
     pub(crate) segment: Option<OpenSegment>,
-    open: Option<OpenBatch>,
+    pub(crate) open: Option<OpenBatch>,
     /// Where the open batch's records start, counted from the batch's start.
-    offsets: Vec<u32>,
+    pub(crate) offsets: Vec<u32>,
     /// The length of the last batch: what the next is likely to need.
-    likely_bytes: usize,
+    pub(crate) likely_bytes: usize,
     pub(crate) staging: Staging,
     pub(crate) footers: VecDeque<PendingFooter>,
     pub(crate) free_indexes: Vec<StreamIndex>,
     pub(crate) next_number: BatchNumber,
     pub(crate) last_synced: BatchNumber,
-    appended_through: BatchNumber,
-    appended_end: Position,
+    pub(crate) appended_through: BatchNumber,
+    pub(crate) appended_end: Position,
     in_flight: Option<InFlight>,
 }
 
@@ -148,68 +110,23 @@ pub(crate) struct OpenSegment {
     pub(crate) index: StreamIndex,
     pub(crate) records: u64,
     /// Bytes that its footer will take.
-    reserve: usize,
+    pub(crate) reserve: usize,
 }
 
 #[derive(Debug)]
-struct OpenBatch {
-    number: BatchNumber,
-    segment: u32,
-    base: usize,
-    start: usize,
-    used: usize,
-    buffer: OwnBuffer,
+pub(crate) struct OpenBatch {
+    pub(crate) number: BatchNumber,
+    pub(crate) segment: u32,
+    pub(crate) base: usize,
+    pub(crate) start: usize,
+    pub(crate) used: usize,
+    pub(crate) buffer: OwnBuffer,
 }
 
 #[derive(Debug)]
 struct InFlight {
     number: BatchNumber,
     footer: Option<Arc<Buffer>>,
-}
-
-impl Default for AppenderConfig {
-    fn default() -> Self {
-        Self {
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
-            block_bytes: BLOCK_BYTES_MIN,
-            staging_bytes: 16 * BATCH_BYTES_DEFAULT as usize,
-            batch_bytes_max: BATCH_BYTES_DEFAULT,
-        }
-    }
-}
-
-impl AppenderConfig {
-    /// Says what cannot be.
-    ///
-    /// # Errors
-    /// The first size that is wrong.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let block = self.block_bytes;
-        if !block.is_power_of_two() || !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block) {
-            return Err(ConfigError::Block);
-        }
-        let batch = self.batch_bytes_max;
-        if !(BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&batch) || !batch.is_multiple_of(BATCH_BYTES_MIN) {
-            return Err(ConfigError::Batch);
-        }
-        let segment = self.segment_bytes;
-        let in_bounds = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment);
-        // A header, a batch of one block, a seal.
-        if !in_bounds || !segment.is_multiple_of(block) || segment < 4 * block {
-            return Err(ConfigError::Segment);
-        }
-        let needed = 4 * buffer_cost(batch as usize);
-        if self.staging_bytes < needed { Err(ConfigError::Staging) } else { Ok(()) }
-    }
-
-    /// The largest record that always fits.
-    fn record_bytes_max(&self, plan: &FooterPlan) -> usize {
-        let block = self.block_bytes as usize;
-        let fixed = block + batch_len(BATCH_HEADER_BYTES, 1, block);
-        let of_batch = self.batch_bytes_max as usize - fixed;
-        let of_segment = (self.segment_bytes as usize).saturating_sub(fixed + plan.total_bytes(1));
-        RECORD_BYTES_MAX.min(of_batch).min(of_segment)
-    }
 }
 
 impl Appender {
@@ -471,135 +388,6 @@ impl Appender {
         self.close_batch();
         self.finish_segment();
     }
-
-    /// Makes sure that a record fits behind the open batch's last one, closing batch or segment where it does not.
-    #[inline]
-    fn make_room(&mut self, stream: &StreamId, stored: usize) -> Result<Slot, AppendError> {
-        if let Some(segment) = &self.segment {
-            let slot = segment.index.find(stream);
-            let is_new = matches!(slot, Slot::Free(_));
-            let index_full = is_new && segment.index.is_full();
-            let reserve =
-                if is_new { self.plan.total_bytes(segment.index.len() + 1) } else { segment.reserve };
-            if !index_full && self.fits_open(stored, reserve)? {
-                return Ok(slot);
-            }
-            if !index_full && self.fits_segment(stored, reserve) {
-                self.close_batch();
-                self.open_next_batch(stored)?;
-                return Ok(slot);
-            }
-            if self.spares.is_empty() {
-                return Err(AppendError::NoSegment);
-            }
-            self.close_batch();
-            self.finish_segment();
-        }
-        self.open_next_batch(stored)?;
-        let Some(segment) = &self.segment else { unreachable!("a batch is open only in a segment") };
-        Ok(segment.index.find(stream))
-    }
-
-    /// Whether a batch of its own for the record fits in the segment, behind the open batch.
-    fn fits_segment(&self, stored: usize, reserve: usize) -> bool {
-        let Some(segment) = &self.segment else { return false };
-        let offset = self.open.as_ref().map_or(segment.next_offset, |open| {
-            open.base + open.start + batch_len(open.used - open.start, self.offsets.len(), self.block)
-        });
-        offset + batch_len(BATCH_HEADER_BYTES + stored, 1, self.block) + reserve <= self.segment_bytes
-    }
-
-    /// Whether the record fits in the open batch, growing its buffer if the pool allows.
-    fn fits_open(&mut self, stored: usize, reserve: usize) -> Result<bool, AppendError> {
-        let Some(open) = self.open.as_mut() else { return Ok(false) };
-        let length = batch_len(open.used - open.start + stored, self.offsets.len() + 1, self.block);
-        let end = open.start + length;
-        if end > self.batch_bytes_max || open.base + end + reserve > self.segment_bytes {
-            return Ok(false);
-        }
-        if end > open.buffer.buffer.capacity() {
-            let Some(mut larger) = self.staging.pool.take(end) else { return Err(AppendError::StagingFull) };
-            larger.buffer.bytes_mut()[..open.used].copy_from_slice(&open.buffer.buffer.bytes()[..open.used]);
-            let smaller = core::mem::replace(&mut open.buffer, larger);
-            self.staging.pool.give(smaller.share());
-        }
-        Ok(true)
-    }
-
-    /// Opens a batch behind the last one, in a new segment if there is none.
-    fn open_next_batch(&mut self, stored: usize) -> Result<(), AppendError> {
-        debug_assert!(self.open.is_none());
-        if self.segment.is_none() && self.spares.is_empty() {
-            return Err(AppendError::NoSegment);
-        }
-        let start = if self.segment.is_none() { self.block } else { 0 };
-        let needed = start + batch_len(BATCH_HEADER_BYTES + stored, 1, self.block);
-        let pool = &mut self.staging.pool;
-        let buffer = pool.take(needed.max(self.likely_bytes)).or_else(|| pool.take(needed));
-        let mut buffer = buffer.ok_or(AppendError::StagingFull)?;
-        if self.segment.is_none() {
-            self.open_segment(&mut buffer.buffer.bytes_mut()[..start]);
-        }
-        let Some(segment) = &self.segment else { unreachable!("a segment was just opened") };
-        self.open = Some(OpenBatch {
-            number: self.next_number,
-            segment: segment.number,
-            base: segment.next_offset,
-            start,
-            used: start + BATCH_HEADER_BYTES,
-            buffer,
-        });
-        self.next_number = self.next_number.next();
-        self.offsets.clear();
-        Ok(())
-    }
-
-    fn open_segment(&mut self, header_block: &mut [u8]) {
-        let Some(number) = self.spares.pop_front() else { unreachable!("the caller has looked for a spare") };
-        let header = SegmentHeader {
-            identity: self.identity,
-            segment: number,
-            segment_bytes: self.segment_bytes as u32,
-            block_bytes: self.block as u32,
-            format_version: FORMAT_VERSION,
-            encoding: 0,
-            previous: self.previous,
-        };
-        header.encode(header_block);
-        let index = self.free_indexes.pop().unwrap_or_else(|| StreamIndex::new(self.streams_max));
-        let reserve = self.plan.total_bytes(0);
-        self.segment = Some(OpenSegment {
-            number,
-            first_batch: self.next_number,
-            next_offset: 0,
-            index,
-            records: 0,
-            reserve,
-        });
-    }
-
-    /// Closes the open batch, if any, for taking.
-    fn close_batch(&mut self) {
-        let Some(mut open) = self.open.take() else { return };
-        let Some(segment) = self.segment.as_mut() else { unreachable!("a batch is open only in a segment") };
-        debug_assert!(!self.offsets.is_empty());
-        let bytes = open.buffer.buffer.bytes_mut();
-        let len = write_table(bytes, open.start, open.used, &self.offsets, self.block);
-        segment.next_offset = open.base + len;
-        self.likely_bytes = len;
-        self.appended_end = Position::new(open.segment, segment.next_offset as u32);
-        self.staging.push(Staged {
-            number: open.number,
-            index: (open.number.0 - segment.first_batch.0) as u32,
-            segment: open.segment,
-            base: open.base as u32,
-            start: open.start as u32,
-            used: open.used as u32,
-            len: len as u32,
-            count: self.offsets.len() as u32,
-            buffer: open.buffer.share(),
-        });
-    }
 }
 
 impl fmt::Display for AppendError {
@@ -613,16 +401,3 @@ impl fmt::Display for AppendError {
 }
 
 impl core::error::Error for AppendError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Block => "block_bytes must be 512, 1024, 2048 or 4096",
-            Self::Batch => "batch_bytes_max must be a multiple of 4096 between 4 KiB and 8 MiB",
-            Self::Segment => "segment_bytes must be a multiple of the block between 8 KiB and 1 GiB",
-            Self::Staging => "staging_bytes must hold four of the largest batches",
-        })
-    }
-}
-
-impl core::error::Error for ConfigError {}
