@@ -10,8 +10,8 @@ use tidegate_shard::{
     Claims, LogEnd, ReadRequest, Recovery, Shard, ShardLimits, ShardSetup, TokenError, TokenVerifier,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, Guard, LogIdentity, PageEnd, ReadError, SegmentExtent,
-    read_page, recover, scan_chunk,
+    Appender, AppenderConfig, AppenderStart, Guard, LogIdentity, PageEnd, PreviousEnd, ReadError,
+    SegmentExtent, read_page, recover, scan_chunk,
 };
 
 /// Names the simulated data directory.
@@ -61,6 +61,22 @@ pub(crate) struct Gateway {
     extents: BTreeMap<LogId, Vec<SegmentExtent>>,
 }
 
+fn appender_of(log: LogId, previous: PreviousEnd, sizes: &Sizes) -> Result<Appender, String> {
+    let identity = LogIdentity {
+        log,
+        directory: DIRECTORY,
+        incarnation: Incarnation(1),
+        hash_version: HASH_VERSION as u16,
+    };
+    let config = AppenderConfig {
+        segment_bytes: sizes.segment_bytes,
+        block_bytes: BLOCK_BYTES,
+        staging_bytes: sizes.staging_bytes,
+        batch_bytes_max: sizes.batch_bytes_max,
+    };
+    Appender::new(&config, AppenderStart { identity, previous }).map_err(|error| format!("{error:?}"))
+}
+
 impl Gateway {
     /// Recovers and makes the shards; none of them has started.
     pub(crate) fn boot(
@@ -98,21 +114,8 @@ impl Gateway {
         let mut all = Vec::new();
         for (index, seed_of_logs) in seeds.into_iter().enumerate() {
             let log = LogId { epoch, shard: ShardIndex(index as u16) };
-            let identity = LogIdentity {
-                log,
-                directory: DIRECTORY,
-                incarnation: Incarnation(1),
-                hash_version: HASH_VERSION as u16,
-            };
             let previous = starts.get(&log).copied().unwrap_or_default();
-            let config = AppenderConfig {
-                segment_bytes: sizes.segment_bytes,
-                block_bytes: BLOCK_BYTES,
-                staging_bytes: sizes.staging_bytes,
-                batch_bytes_max: sizes.batch_bytes_max,
-            };
-            let appender = Appender::new(&config, AppenderStart { identity, previous });
-            let appender = appender.map_err(|error| format!("{error:?}"))?;
+            let appender = appender_of(log, previous, sizes)?;
             all.push(Shard::new(ShardSetup {
                 index: log.shard,
                 route,

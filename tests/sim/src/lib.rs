@@ -12,7 +12,11 @@ mod disk;
 mod gateway;
 mod mesh;
 mod network;
+mod plan;
+mod schedule;
+mod trace;
 mod world;
 
 pub use clock::Chance;
-pub use world::{Failure, Plan, Planted, Report, run};
+pub use plan::{Failure, Plan, Planted, Report};
+pub use world::run;

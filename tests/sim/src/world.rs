@@ -1,4 +1,4 @@
-//! The world of one seed: devices, network, gateway, disk, and the schedule that puts faults among them.
+//! The world of one seed: devices, network, gateway and disk, moved on by what is due next.
 
 use crate::checker::Truth;
 use crate::clock::{Agenda, Chance};
@@ -7,68 +7,22 @@ use crate::disk::Disk;
 use crate::gateway::{Gateway, Sizes};
 use crate::mesh::Port;
 use crate::network::{Network, Wire};
+use crate::plan::{Failure, Plan, Planted, Report, sizes_of};
+use crate::trace::kind_of;
 use std::collections::BTreeSet;
 use tidegate_client::Encoder;
-use tidegate_ids::{BatchNumber, ConversationId, DeviceId, LogId, MonotonicNs, ShardIndex, UserId};
+use tidegate_ids::{DeviceId, LogId, MonotonicNs, ShardIndex, UserId};
 use tidegate_shard::{
-    ConnectionId, Event, Output, ReadRequest, ReadToken, ReceiveMode, ShardLimits, TICK_MS, TransferKey,
+    ConnectionId, Event, Output, ReadRequest, ReadToken, ReceiveMode, TICK_MS, TransferKey,
 };
 use tidegate_storage_log::{PageEnd, ReadError, StagedBatch};
 use xxhash_rust::xxh3::xxh3_64;
 
 const MS: u64 = MonotonicNs::MILLISECOND;
 
-/// A bug put in from outside, to see that it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Planted {
-    /// The disk reports syncs that it did not do.
-    NoSync,
-}
-
-/// What one seed does.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The seed.
-    pub seed: u64,
-    /// Steps of the workload, about one in 100 ms of virtual time.
-    pub ticks: u64,
-    /// A bug, if one is wanted.
-    pub planted: Option<Planted>,
-    /// Whether tables are so small that everything goes cold.
-    pub tiny_tables: bool,
-}
-
-/// What a seed did.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// The same for the same seed.
-    pub trace: u64,
-    /// Virtual time.
-    pub virtual_ms: u64,
-    /// Records in the logs in the end.
-    pub records: u64,
-    /// Power cuts, kills and clean stops.
-    pub crashes: u64,
-    /// Connections cut.
-    pub cuts: u64,
-    /// Starts with another number of shards.
-    pub reshards: u64,
-    /// The sums of all shards' counters, by label.
-    pub marks: std::collections::BTreeMap<&'static str, u64>,
-}
-
-/// A seed that failed.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// What did not hold.
-    pub what: String,
-    /// What had been done by then.
-    pub report: Report,
-}
-
 /// What can be due.
 #[derive(Debug)]
-enum What {
+pub(crate) enum What {
     Turn(u64, ShardIndex),
     Tick(u64),
     Written(u64, ShardIndex, StagedBatch),
@@ -89,27 +43,27 @@ enum What {
     Back(usize),
 }
 
-struct World {
-    plan: Plan,
-    agenda: Agenda<What>,
-    network: Network,
-    disk: Disk,
-    gateway: Gateway,
-    epochs: Vec<(u32, u16)>,
-    sizes: Sizes,
-    devices: Vec<Device>,
-    late: BTreeSet<usize>,
-    encoder: Encoder,
-    schedule: Chance,
-    faults: Chance,
-    workload: Chance,
-    seeds: Chance,
-    report: Report,
-    wrong: Option<String>,
-    acts: u64,
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) agenda: Agenda<What>,
+    pub(crate) network: Network,
+    pub(crate) disk: Disk,
+    pub(crate) gateway: Gateway,
+    pub(crate) epochs: Vec<(u32, u16)>,
+    pub(crate) sizes: Sizes,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) late: BTreeSet<usize>,
+    pub(crate) encoder: Encoder,
+    pub(crate) schedule: Chance,
+    pub(crate) faults: Chance,
+    pub(crate) workload: Chance,
+    pub(crate) seeds: Chance,
+    pub(crate) report: Report,
+    pub(crate) wrong: Option<String>,
+    pub(crate) acts: u64,
     /// The last faults are over: only draining is left.
-    quiet: bool,
-    stopping: bool,
+    pub(crate) quiet: bool,
+    pub(crate) stopping: bool,
 }
 
 /// Runs one seed.
@@ -127,36 +81,6 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     match done {
         Ok(()) => Ok(world.report),
         Err(what) => Err(Failure { what, report: world.report }),
-    }
-}
-
-fn sizes_of(plan: &Plan, chance: &mut Chance) -> Sizes {
-    let mut limits = ShardLimits {
-        listed_members_max: chance.between(1, 6) as usize,
-        connections_max: 256,
-        hot_users_max: 256,
-        hot_conversations_max: 256,
-        locators_max: 100_000,
-        window_entries_max: chance.between(16, 512) as usize,
-        pending_max: chance.between(8, 512) as usize,
-        parked_max: chance.between(4, 64) as usize,
-        reads_in_flight_max: chance.between(1, 8) as usize,
-        checkpoint_interval_ns: chance.between(500, 5000) * MS,
-        shutdown_grace_ns: 200 * MS,
-        mesh_frame_bytes_max: chance.between(6, 40) as usize * 1024,
-        ..ShardLimits::default()
-    };
-    if plan.tiny_tables {
-        limits.hot_users_max = 24;
-        limits.hot_conversations_max = 3;
-    }
-    let ring_bytes = limits.mesh_frame_bytes_max * chance.between(2, 4) as usize;
-    Sizes {
-        limits,
-        segment_bytes: 1024 * 1024,
-        staging_bytes: 4 * 1024 * 1024,
-        batch_bytes_max: 256 * 1024,
-        ring_bytes,
     }
 }
 
@@ -206,7 +130,7 @@ impl World {
     }
 
     /// Starts the shards of a new process.
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let run = self.gateway.run;
         for index in 0..self.gateway.shards.len() {
             let shard = ShardIndex(index as u16);
@@ -296,19 +220,8 @@ impl World {
                 self.gateway.turn_due[usize::from(shard.0)] = false;
                 self.turn(shard);
             }
-            What::Tick(of) if of == run => {
-                for index in 0..self.gateway.shards.len() {
-                    self.event(ShardIndex(index as u16), Event::Tick);
-                }
-                self.agenda.after(TICK_MS * MS, What::Tick(run));
-            }
-            What::Written(of, shard, batch) if of == run => {
-                self.disk.write(&batch);
-                self.disk.sync(batch.segment);
-                let end = batch.offset + batch.bytes.len() as u32;
-                self.gateway.note_written(shard, batch.segment, end);
-                self.event(shard, Event::Written { batch: batch.number });
-            }
+            What::Tick(of) if of == run => self.tick(),
+            What::Written(of, shard, batch) if of == run => self.written(shard, &batch),
             What::Segment(of, shard) if of == run => {
                 let number = self.disk.make_segment(self.gateway.log_of(shard));
                 self.event(shard, Event::Segment { number });
@@ -334,8 +247,23 @@ impl World {
         }
     }
 
+    fn tick(&mut self) {
+        for index in 0..self.gateway.shards.len() {
+            self.event(ShardIndex(index as u16), Event::Tick);
+        }
+        self.agenda.after(TICK_MS * MS, What::Tick(self.gateway.run));
+    }
+
+    fn written(&mut self, shard: ShardIndex, batch: &StagedBatch) {
+        self.disk.write(batch);
+        self.disk.sync(batch.segment);
+        let end = batch.offset + batch.bytes.len() as u32;
+        self.gateway.note_written(shard, batch.segment, end);
+        self.event(shard, Event::Written { batch: batch.number });
+    }
+
     /// Tells a shard something and lets it take its turn.
-    fn event(&mut self, shard: ShardIndex, event: Event<'_>) {
+    pub(crate) fn event(&mut self, shard: ShardIndex, event: Event<'_>) {
         let now = self.agenda.now();
         let Gateway { shards, mesh, .. } = &mut self.gateway;
         let Some(brain) = shards.get_mut(usize::from(shard.0)) else { return };
@@ -466,7 +394,7 @@ impl World {
     }
 
     /// The device learns that its connection is over, or ends it.
-    fn hang_up(&mut self, wire: Wire, device: usize) {
+    pub(crate) fn hang_up(&mut self, wire: Wire, device: usize) {
         if self.devices[device].wire != Some(wire) {
             return;
         }
@@ -497,7 +425,7 @@ impl World {
     }
 
     /// Lets a device write, connect, and sleep until its next deadline.
-    fn service(&mut self, index: usize) {
+    pub(crate) fn service(&mut self, index: usize) {
         let now = self.agenda.now();
         let device = &mut self.devices[index];
         if device.online && device.machine.poll_connect(now.monotonic).is_some() {
@@ -529,161 +457,7 @@ impl World {
         }
     }
 
-    /// One step of the workload, and perhaps a fault.
-    fn act(&mut self) {
-        if self.quiet {
-            return;
-        }
-        self.acts += 1;
-        if self.acts > self.plan.ticks {
-            self.quiet = true;
-            for device in 0..self.devices.len() {
-                self.devices[device].online = true;
-                self.service(device);
-            }
-            // Longer than every back-off and retry of the SDK.
-            self.agenda.after(240_000 * MS, What::Act);
-            return;
-        }
-        self.work();
-        self.fault();
-        let delay = self.workload.between(20, 180) * MS;
-        self.agenda.after(delay, What::Act);
-    }
-
-    fn groups(&self) -> Vec<(usize, ConversationId)> {
-        let of = |(place, device): (usize, &Device)| {
-            device.notebook.groups.iter().map(|group| (place, *group)).collect::<Vec<_>>()
-        };
-        self.devices.iter().enumerate().flat_map(of).collect()
-    }
-
-    fn work(&mut self) {
-        let index = self.workload.below(self.devices.len() as u64) as usize;
-        let users = self.devices.last().map_or(1, |device| device.user.0);
-        let other = UserId(self.workload.between(1, users));
-        let groups = self.groups();
-        match self.workload.below(20) {
-            0 if groups.len() < 6 => {
-                let count = self.workload.between(1, 9);
-                let members: Vec<UserId> =
-                    (0..count).map(|_| UserId(self.workload.between(1, users))).collect();
-                self.devices[index].machine.create_group(b"group", &members).ok();
-            }
-            1 if !groups.is_empty() => {
-                let (owner, group) = groups[self.workload.below(groups.len() as u64) as usize];
-                let machine = &mut self.devices[owner].machine;
-                let _ = if self.workload.percent(50) {
-                    machine.members_add(group, 0, &[other])
-                } else {
-                    machine.members_remove(group, 0, &[other])
-                };
-                self.service(owner);
-            }
-            2 if !groups.is_empty() && self.workload.percent(20) => {
-                let (_, group) = groups[self.workload.below(groups.len() as u64) as usize];
-                self.devices[index].machine.leave(group).ok();
-            }
-            3..=12 if !groups.is_empty() => {
-                let (_, group) = groups[self.workload.below(groups.len() as u64) as usize];
-                // Now and then more than windows and rings hold.
-                let most = if self.workload.percent(4) { 150 } else { 6 };
-                for _ in 0..self.workload.between(1, most) {
-                    self.devices[index].send(group, &mut self.encoder);
-                }
-            }
-            _ => {
-                let conversation = ConversationId::direct(self.devices[index].user, other);
-                for _ in 0..self.workload.between(1, 3) {
-                    self.devices[index].send(conversation, &mut self.encoder);
-                }
-            }
-        }
-        self.service(index);
-    }
-
-    fn fault(&mut self) {
-        let index = self.faults.below(self.devices.len() as u64) as usize;
-        match self.faults.below(400) {
-            0..=20 => {
-                // Gone for a while, the gateway learns it or not.
-                if let Some(wire) = self.devices[index].wire {
-                    self.report.cuts += 1;
-                    self.devices[index].online = false;
-                    self.hang_up(wire, index);
-                    let away = self.faults.between(100, 20_000) * MS;
-                    self.agenda.after(away, What::Back(index));
-                }
-            }
-            21..=40 => {
-                // A slow reader.
-                if let Some(line) =
-                    self.devices[index].wire.and_then(|wire| self.network.lines.get_mut(&wire))
-                {
-                    line.slow_until = self.agenda.now().monotonic.0 + self.faults.between(100, 15_000) * MS;
-                }
-            }
-            41..=42 => {
-                self.disk.crash();
-                self.restart(true);
-            }
-            43 => {
-                self.disk.settle();
-                self.restart(true);
-            }
-            44 if !self.stopping && self.gateway.is_ready() => {
-                self.stopping = true;
-                for shard in 0..self.gateway.shards.len() {
-                    self.event(ShardIndex(shard as u16), Event::Shutdown);
-                }
-            }
-            45 => {
-                let user = self.devices[index].user;
-                let of_user = self.devices.iter().filter(|device| device.user == user).count();
-                if of_user < 6 {
-                    let id = DeviceId(1000 + self.devices.len() as u64);
-                    let seed = self.seeds.bits();
-                    self.late.insert(self.devices.len());
-                    self.devices.push(Device::new(user, id, seed));
-                    self.service(self.devices.len() - 1);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A new process over the same disk, perhaps with another number of shards.
-    fn restart(&mut self, crash: bool) {
-        self.report.crashes += 1;
-        self.stopping = false;
-        self.sum_marks();
-        let cut = self.network.cut_all();
-        if self.faults.percent(50) {
-            let shards = self.faults.between(1, 5) as u16;
-            let (epoch, before) = self.epochs.last().copied().unwrap_or((0, 0));
-            if shards != before {
-                self.report.reshards += 1;
-                self.epochs.push((epoch + 1, shards));
-            }
-        }
-        let (_, shards) = self.epochs.last().copied().unwrap_or((1, 1));
-        let run = self.gateway.run + 1;
-        let Self { disk, sizes, seeds, epochs, .. } = self;
-        match Gateway::boot(run, shards, epochs, disk, sizes, seeds) {
-            Ok(gateway) => self.gateway = gateway,
-            Err(wrong) => {
-                self.wrong
-                    .get_or_insert(format!("after a {}: {wrong}", if crash { "crash" } else { "stop" }));
-                return;
-            }
-        }
-        self.start();
-        for (wire, device) in cut {
-            self.agenda.after(self.schedule.between(1, 50) * MS, What::DownEnd(wire, device));
-        }
-    }
-
-    fn sum_marks(&mut self) {
+    pub(crate) fn sum_marks(&mut self) {
         for shard in &mut self.gateway.shards {
             let stats = shard.stats();
             for counter in tidegate_shard::Counter::ALL {
@@ -691,31 +465,4 @@ impl World {
             }
         }
     }
-}
-
-/// A number for the trace.
-fn kind_of(what: &What) -> u64 {
-    let (kind, of): (u64, u64) = match what {
-        What::Turn(_, shard) => (1, shard.0.into()),
-        What::Tick(_) => (2, 0),
-        What::Written(_, shard, batch) => (3, BatchNumber::get(batch.number) << 8 | u64::from(shard.0)),
-        What::Segment(_, shard) => (4, shard.0.into()),
-        What::ReadDone(_, shard, token, ..) => (5, token.0 << 8 | u64::from(shard.0)),
-        What::SendDone(_, shard, connection, buffer) => {
-            (6, xxh3_64(buffer) ^ (u64::from(connection.0) << 8 | u64::from(shard.0)))
-        }
-        What::HandedOver(.., key) => (7, key.0),
-        What::Adopted(.., key) => (8, key.0),
-        What::Closed(_, shard, connection) => (9, u64::from(connection.0) << 8 | u64::from(shard.0)),
-        What::Up(_, bytes) => (10, xxh3_64(bytes)),
-        What::UpEnd(wire) => (11, wire.0),
-        What::Receive(_, wire) => (12, wire.0),
-        What::Down(_, device, bytes) => (13, xxh3_64(bytes) ^ *device as u64),
-        What::DownEnd(_, device) => (14, *device as u64),
-        What::Open(device) => (15, *device as u64),
-        What::Device(device, _) => (16, *device as u64),
-        What::Act => (17, 0),
-        What::Back(device) => (18, *device as u64),
-    };
-    kind ^ of.rotate_left(8)
 }
