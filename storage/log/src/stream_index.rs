@@ -72,10 +72,22 @@ impl StreamIndex {
         entry.last_sequence = entry.last_sequence.max(sequence);
     }
 
-    /// Empties the table for another segment.
+    /// Empties the table for another segment. A table that is hardly used is emptied slot by slot, so that memory that
+    /// was never needed is never touched.
     pub(crate) fn clear(&mut self) {
+        if self.entries.len() > self.slots.len() / 16 {
+            self.slots.fill(0);
+        } else {
+            let mask = self.slots.len() - 1;
+            for (entry, number) in self.entries.iter().zip(1..) {
+                let mut at = hash(&entry.stream) as usize & mask;
+                while self.slots[at] != number {
+                    at = (at + 1) & mask;
+                }
+                self.slots[at] = 0;
+            }
+        }
         self.entries.clear();
-        self.slots.fill(0);
     }
 }
 
@@ -98,10 +110,11 @@ mod tests {
     #[test]
     fn it_holds_what_a_map_holds() {
         let mut index = StreamIndex::new(1000);
-        for round in 0..2 {
+        // Few streams and many: both ways of emptying.
+        for (round, streams) in [(0, 1000), (1, 60), (2, 1000), (3, 1), (4, 1000)] {
             let mut model = BTreeMap::new();
             for i in 0..5000_u32 {
-                let pair = u64::from(i.wrapping_mul(2_654_435_761) % 1000);
+                let pair = u64::from(i.wrapping_mul(2_654_435_761) % streams);
                 let stream =
                     StreamId::conversation(ConversationId::direct(UserId(pair), UserId(pair + round)));
                 let slot = index.find(&stream);
@@ -115,6 +128,7 @@ mod tests {
                 assert_eq!(model.get(&entry.stream), Some(&held));
             }
             index.clear();
+            assert!(index.slots.iter().all(|slot| *slot == 0));
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use crate::batch::{BatchKind, Guard};
 use crate::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
-use crate::limits::{BLOCK_BYTES_MIN, HEADERLESS_SCAN_BYTES, SEGMENT_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, HEADERLESS_SCAN_BYTES, SEGMENT_BYTES_MAX};
 use crate::medium::Medium;
 use crate::recover::RecoverError;
 use crate::segment::{PreviousEnd, SegmentHeader};
 use crate::window::Window;
 use tidegate_ids::BatchNumber;
+
+/// What a block that was never written looks like; compared as a whole, since whole segments are looked at.
+const ZEROES: [u8; BLOCK_BYTES_MAX as usize] = [0; BLOCK_BYTES_MAX as usize];
 
 /// One listed segment.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +169,7 @@ pub(crate) fn look_ahead<M: Medium>(window: &mut Window<'_, M>, from: u32, limit
             ahead.dirty_end = Some(at);
             continue;
         }
-        if window.slice(at, block as usize).iter().any(|byte| *byte != 0) {
+        if *window.slice(at, block as usize) != ZEROES[..block as usize] {
             ahead.dirty_end = Some(at + block);
         }
         at += block;

@@ -288,3 +288,13 @@ fn sealing_twice_or_without_records_does_nothing() {
     let (_, kept) = recover_all(&log.medium);
     assert_eq!(kept, log.kept);
 }
+
+/// The shard gives batches to the reactor, whose kernel writes them; the pump may build appenders on another thread.
+#[test]
+fn batches_and_appenders_may_change_threads() {
+    const fn send<T: Send>() {}
+    const fn shared<T: Send + Sync + Clone>() {}
+    send::<tidegate_storage_log::Appender>();
+    shared::<tidegate_storage_log::BatchBytes>();
+    shared::<tidegate_storage_log::StagedBatch>();
+}
