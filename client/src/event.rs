@@ -43,6 +43,8 @@ pub enum StopReason {
     VersionTooOld,
     /// 4103: suspended or revoked.
     Suspended,
+    /// The token is for another user than the stored state.
+    AnotherUser,
     /// `GoAway` without coming back.
     GoneAway,
     /// The platform, the host or the path of the configuration cannot be sent.

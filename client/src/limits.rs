@@ -72,6 +72,10 @@ pub const REORDER_MAX: usize = 64;
 /// Conversations of one device: the index has 20 bits in a request id.
 pub const CONVERSATIONS_MAX: usize = 1 << 20;
 
+/// The highest sequence or number of the gateway's that is believed: far enough below 2^53 − 1 that what is counted on
+/// from there can still be said.
+pub(crate) const COUNT_MAX: u64 = tidegate_ids::INTEGER_MAX - (1 << 32);
+
 /// Commands that wait for an answer or to be sent, over all conversations.
 pub const OUTBOX_COMMANDS_MAX: usize = 4096;
 

@@ -32,6 +32,7 @@ use commands::Creations;
 use link::Link;
 use requests::Notices;
 use resync::Sync;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tidegate_ids::{
     Attempt, CommandNumber, ConversationId, DeviceId, Incarnation, MonotonicNs, Sequence, UserId, UserVersion,
@@ -57,7 +58,7 @@ pub struct Machine {
     /// Conversations with commands, in the order in which they may send.
     sending: Vec<u32>,
     /// Conversations with holes, in the order in which they may ask.
-    holed: Vec<u32>,
+    holed: VecDeque<u32>,
     outbox_commands: usize,
     outbox_bytes: usize,
     spares: Vec<Vec<u8>>,
@@ -92,7 +93,7 @@ impl Machine {
             link: Link::new(!token.is_empty()),
             table: Conversations::default(),
             sending: Vec::new(),
-            holed: Vec::new(),
+            holed: VecDeque::new(),
             outbox_commands: 0,
             outbox_bytes: 0,
             spares: Vec::new(),
@@ -117,7 +118,7 @@ impl Machine {
         row.duty_to = stored.duty_to;
         if row.hole().is_some() && row.holes.is_none() {
             row.holes = Some(Box::new(Holes::default()));
-            self.holed.push(index as u32);
+            self.holed.push_back(index as u32);
         }
         if stored.outbox.is_empty() {
             return;
@@ -225,7 +226,7 @@ impl Machine {
         match (was_waiting, &row.holes) {
             (false, Some(holes)) => {
                 let due_at = holes.due_at;
-                self.holed.push(index as u32);
+                self.holed.push_back(index as u32);
                 self.wake_at(due_at);
                 self.stirred = true;
             }

@@ -24,7 +24,8 @@ pub struct Stored {
     pub creations: Vec<StoredCreation>,
 }
 
-/// One conversation of a [`Stored`].
+/// One conversation of a [`Stored`]. `number` and `outbox` belong together, and so do `next` and `duty_to`: each pair is
+/// written at once, as [`crate::Machine::stored_conversation`] gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredConversation {
     /// Which.

@@ -4,7 +4,7 @@ use super::Machine;
 use super::asks::What;
 use super::link::{Fate, Phase, decoder};
 use crate::event::{Event, RequestFailure, Sink, StopReason};
-use crate::limits::{FRUITLESS_MAX, MILLISECOND, RETRY_BASE_NS, RETRY_CAP_NS, SUBPROTOCOL};
+use crate::limits::{COUNT_MAX, FRUITLESS_MAX, MILLISECOND, RETRY_BASE_NS, RETRY_CAP_NS, SUBPROTOCOL};
 use crate::order::Offered;
 use crate::request::{Asked, NO_ANSWER, asked};
 use core::mem;
@@ -120,6 +120,7 @@ impl Machine {
                 self.acks.received(PushNumber(frame.header.id));
             }
             match ServerFrame::decode(&frame) {
+                Ok(body) if highest(&body) > COUNT_MAX => self.fault(CloseCode::PROTOCOL_ERROR),
                 Ok(body) => self.frame(&frame, &body, now, sink),
                 // A newer gateway says something that this client need not understand.
                 Err(DecodeError::Unsupported(_)) => {}
@@ -403,5 +404,30 @@ impl Machine {
             _ => Fate::Stop(StopReason::Protocol),
         };
         self.end(fate);
+    }
+}
+
+/// The highest sequence or command number that a frame says.
+fn highest(body: &ServerFrame<'_>) -> u64 {
+    match body {
+        ServerFrame::Deliver(deliver) => deliver.stamp.sequence.0,
+        ServerFrame::SendAck(ack) => ack.sequence.0,
+        ServerFrame::Error(error) => error.expected_number.0,
+        ServerFrame::Dirty(dirty) => dirty.from.max(dirty.head).0,
+        ServerFrame::Skip(skip) => skip.from.max(skip.to).0,
+        ServerFrame::GroupCreated(created) => created.sequence.0,
+        ServerFrame::Range(range) => {
+            let spans = range.skips.iter().map(|span| span.from.max(span.to)).max();
+            range.head.max(range.first_available).max(spans.unwrap_or_default()).0
+        }
+        ServerFrame::ConversationPage(page) => {
+            let rows = page.rows.iter();
+            let highest = rows.map(|row| {
+                let sequence = row.head.max(row.first_available).max(row.joined);
+                sequence.0.max(row.last_number.0)
+            });
+            highest.max().unwrap_or(0)
+        }
+        _ => 0,
     }
 }

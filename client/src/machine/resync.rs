@@ -5,12 +5,14 @@
 
 use super::Machine;
 use super::asks::What;
-use super::link::Phase;
+use super::link::{Fate, Phase};
 use crate::config::Backfill;
-use crate::event::{ConnectionState, Event, Sink};
+use crate::event::{ConnectionState, Event, Sink, StopReason};
 use tidegate_ids::{ConversationId, Incarnation, MonotonicNs, Sequence, UserVersion, WallMs};
 use tidegate_schema::limits::CONVERSATION_ROWS_MAX;
-use tidegate_schema::{ConversationList, ConversationPage, ConversationRow, ListOrder, Resync, Welcome};
+use tidegate_schema::{
+    CloseCode, ConversationList, ConversationPage, ConversationRow, ListOrder, Resync, Welcome,
+};
 
 /// A list that is being paged.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ impl Machine {
     pub(crate) fn greeted(&mut self, welcome: &Welcome, now: MonotonicNs, sink: &mut Sink<'_>) {
         if self.link.phase != Phase::Greeting {
             return;
+        }
+        if self.user.0 > 0 && self.user != welcome.user {
+            self.notices.close(CloseCode::NORMAL);
+            return self.end(Fate::Stop(StopReason::AnotherUser));
         }
         self.user = welcome.user;
         self.welcomed(welcome, now);

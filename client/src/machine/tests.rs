@@ -1,5 +1,6 @@
 mod chaos;
 mod coming;
 mod going;
+mod hostile;
 mod linking;
 mod rig;

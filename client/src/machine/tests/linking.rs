@@ -332,6 +332,16 @@ fn changes_are_paged_after_the_drain() {
 }
 
 #[test]
+fn a_state_is_not_mixed_with_another_users() {
+    let mut rig = Rig::with(crate::Stored { user: super::rig::PEER, ..seasoned() }, Config::default());
+    rig.upgrade();
+    let hello = rig.ids("hello")[0];
+    rig.welcome(hello);
+    rig.drop_socket();
+    assert_eq!(rig.machine.connection(), ConnectionState::Stopped(StopReason::AnotherUser));
+}
+
+#[test]
 fn a_machine_without_a_token_asks_for_one() {
     let mut machine = Machine::new(Arc::new(Config::default()), b"", crate::Stored::new(DEVICE), 1);
     assert_eq!(machine.connection(), ConnectionState::NeedsToken);

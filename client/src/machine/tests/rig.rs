@@ -131,7 +131,7 @@ impl Rig {
         self.say_flagged(self.push, FLAG_NUMBERED, frame);
     }
 
-    fn say_flagged(&mut self, id: u64, flags: u16, frame: &ServerFrame<'_>) {
+    pub(crate) fn say_flagged(&mut self, id: u64, flags: u16, frame: &ServerFrame<'_>) {
         let mut payload = Vec::new();
         frame.encode(&mut self.encoder, &mut payload, id, flags);
         let mut out = Vec::new();
