@@ -142,7 +142,7 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
     let shards = shards.clamp(1, crate::limits::SHARDS_MAX);
     raise_descriptors();
     let connections = config.limits.connections_max;
-    let slots = connections + (connections / SPARE_SLOTS_SHARE).max(SPARE_SLOTS_MIN);
+    let slots = connections + spare_slots(connections);
     let wanted = tidegate_reactor::Config {
         slots: u32::try_from(slots).unwrap_or(u32::MAX),
         buffers: config.network.receive_buffers,
@@ -153,8 +153,10 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
     rings::probe()?;
     let mut limits = config.limits.to_shard(config.users_open(), config.echo);
     if (ring.slots as usize) < slots {
-        limits.connections_max = limits.connections_max.min(ring.slots as usize);
-        tracing::info!(connections_max = limits.connections_max, "connections are bounded by RLIMIT_NOFILE");
+        let allowed = ring.slots as usize;
+        limits.connections_max = allowed.saturating_sub(spare_slots(allowed)).clamp(1, connections);
+        let connections_max = limits.connections_max;
+        tracing::info!(connections_max, "RLIMIT_NOFILE allows fewer connections than configured");
     }
     let secret = Secret::load(&config.token, &config.data)?;
     if let SecretOrigin::Directory { made } = secret.origin() {
@@ -169,6 +171,11 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
         ring.memory_needed() / 1024
     );
     Ok(Ground { secret, cpus, shards, ring, limits })
+}
+
+/// Slots beside those that are served.
+fn spare_slots(connections: usize) -> usize {
+    (connections / SPARE_SLOTS_SHARE).max(SPARE_SLOTS_MIN)
 }
 
 /// A process begins with few descriptors so that old programs with `select` work; this one may use all it is allowed.
