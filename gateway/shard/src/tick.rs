@@ -51,8 +51,11 @@ impl Shard {
             }
             Phase::Greeting | Phase::Closed => {}
             Phase::Closing => {
+                // The close frame may have been written in this very turn: it leaves with the turn's flush.
                 let sent_ns = now.since(connection.send_began);
-                if connection.in_flight_bytes == 0 || sent_ns >= CLOSE_NS_MAX {
+                let stuck = connection.in_flight_bytes > 0 && sent_ns >= CLOSE_NS_MAX;
+                let done = connection.in_flight_bytes == 0 && connection.out.is_empty();
+                if stuck || done {
                     self.close_now(id, turn);
                 }
             }
