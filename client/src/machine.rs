@@ -68,6 +68,7 @@ pub struct Machine {
     marks: Marks,
     notices: Notices,
     sync: Option<Box<Sync>>,
+    repeats: u64,
     /// Whether `transmit` may have something to append.
     stirred: bool,
     /// Not later than the earliest deadline.
@@ -103,6 +104,7 @@ impl Machine {
             marks: Marks::default(),
             notices: Notices::default(),
             sync: None,
+            repeats: 0,
             stirred: false,
             wake: MonotonicNs(0),
         };
@@ -184,6 +186,12 @@ impl Machine {
     #[must_use]
     pub const fn attempt(&self) -> Attempt {
         self.attempt
+    }
+
+    /// Records that came although the application had them: pushed again after a reconnect, say. They were dropped.
+    #[must_use]
+    pub const fn repeats(&self) -> u64 {
+        self.repeats
     }
 
     /// Commands without an answer, over all conversations.

@@ -10,6 +10,7 @@ use crate::request::FLIGHTS;
 use crate::stored::Command;
 use std::collections::VecDeque;
 use tidegate_ids::{ClientId, CommandNumber, MonotonicNs};
+use tidegate_schema::limits::UNANSWERED_MAX;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,9 @@ pub(crate) struct Outbox {
     /// When the oldest of the flight was sent, or the last answer came.
     since: MonotonicNs,
     parked: bool,
+    /// After a refusal for now, or silence, how many may be on their way: one, and one more with each acknowledgement,
+    /// so that what is refused again is one command and not a flight. 0: as many as the protocol allows.
+    restraint: u16,
 }
 
 #[derive(Debug)]
@@ -116,7 +120,9 @@ impl Outbox {
     /// The next command to send, if one may be: its index.
     pub(crate) fn ready(&self, unanswered_max: usize, now: MonotonicNs) -> Option<usize> {
         let next = self.sent;
-        let free = !self.parked && now >= self.hold_until && next < unanswered_max;
+        let window =
+            if self.restraint > 0 { unanswered_max.min(self.restraint.into()) } else { unanswered_max };
+        let free = !self.parked && now >= self.hold_until && next < window;
         (free && next < self.commands.len()).then_some(next)
     }
 
@@ -156,6 +162,7 @@ impl Outbox {
         self.refusals = 0;
         self.hold_until = MonotonicNs(0);
         self.parked = false;
+        self.restraint = 0;
     }
 
     /// Nothing is sent before `until`.
@@ -174,6 +181,7 @@ impl Outbox {
     /// No answer, or one that leads nowhere: again after a pause. Gives `true` if that has happened too often.
     fn retry_later(&mut self, now: MonotonicNs) -> bool {
         self.land(0);
+        self.restraint = 1;
         if self.unanswered == RETRIES_MAX {
             self.parked = true;
             return true;
@@ -217,6 +225,9 @@ impl Conversation {
         let acknowledged = (entry.client_id, CommandNumber(self.number.0 + index as u64));
         outbox.unanswered = 0;
         outbox.refusals = 0;
+        if outbox.restraint > 0 {
+            outbox.restraint = if outbox.restraint < UNANSWERED_MAX { outbox.restraint + 1 } else { 0 };
+        }
         outbox.since = now;
         outbox.parked = false;
         while outbox.commands.front().is_some_and(|entry| entry.done) {
@@ -242,6 +253,7 @@ impl Conversation {
     pub(crate) fn refused_for_now(&mut self, index: usize, wait_ns: u64, now: MonotonicNs) {
         let Some(outbox) = &mut self.outbox else { return };
         outbox.land(index);
+        outbox.restraint = 1;
         let backoff = (RETRY_BASE_NS << outbox.refusals.min(6)).min(RETRY_CAP_NS);
         outbox.refusals = outbox.refusals.saturating_add(1);
         outbox.hold_until = now.after(if wait_ns > 0 { wait_ns } else { backoff });

@@ -297,6 +297,11 @@ impl Machine {
             }
             code if code.is_temporary() || error.temporary => {
                 row.refused_for_now(index, wait_ns(error), now);
+                // A rate is the device's, whatever the conversation.
+                if code == ErrorCode::RateLimited {
+                    let until = now.after(wait_ns(error));
+                    self.link.throttled_until = self.link.throttled_until.max(until);
+                }
             }
             _ => {
                 let Some((client_id, command)) = row.refused(index) else { return };

@@ -211,6 +211,7 @@ impl Machine {
         }
         let hole_at = now.after(self.config.hole_wait_ns);
         let row = self.table.row(index);
+        self.repeats += u64::from(deliver.stamp.sequence < row.next);
         let offered = row.offer(deliver, push, self.config.reorder_max, hole_at, sink);
         if was_waiting || offered != Offered::Given {
             self.note_holes(index, was_waiting);
@@ -293,6 +294,8 @@ impl Machine {
         }
         let was_waiting = row.is_waiting();
         let before = row.next;
+        let again = |record: &Deliver<'_>| record.stamp.sequence < before;
+        self.repeats += range.iter().map_while(Result::ok).filter(again).count() as u64;
         if let Some(holes) = &mut row.holes {
             holes.asked = false;
             holes.refusals = 0;

@@ -108,14 +108,33 @@ fn a_rate_limit_waits_as_long_as_it_says_and_keeps_the_order() {
         Heard(&["send direct n1 a", "send direct n2 b"]),
         Refuse("send direct n1", 103, 0, 700),
         Refuse("send direct n2", 411, 1, 0),
+        Send("c"),
+        Send("d"),
         Wait(699),
         Heard(&[]),
         Wait(1),
-        Heard(&["send direct n1 a", "send direct n2 b"]),
+        // One to see whether it goes, then two for each that did.
+        Heard(&["send direct n1 a"]),
         Ack("send direct n1", 1),
+        Heard(&["send direct n2 b", "send direct n3 c"]),
         Ack("send direct n2", 2),
+        Heard(&["send direct n4 d"]),
         Told(&["sent n1 at 1", "sent n2 at 2"]),
     ]);
+}
+
+#[test]
+fn a_rate_limit_holds_every_conversation() {
+    let mut rig = Rig::ready();
+    rig.send("a");
+    let id = rig.ids("send")[0];
+    rig.heard();
+    rig.refuse(id, 103, 0, 700);
+    rig.machine.send(super::rig::group(), b"b").expect("taken");
+    rig.wait_ms(699);
+    assert!(rig.heard().is_empty());
+    rig.wait_ms(1);
+    assert_eq!(rig.heard(), ["send direct n1 a", "send group n1 b"]);
 }
 
 #[test]
