@@ -111,13 +111,14 @@ fn write_zeroes(
 pub(crate) fn is_zero(path: &Path, stop: &AtomicBool) -> Result<bool, PrepareError> {
     let mut file = File::open(path).map_err(FileError::on("open", path))?;
     let mut chunk = vec![0; ZERO_CHUNK_BYTES];
+    let zeroes = vec![0; ZERO_CHUNK_BYTES];
     loop {
         stop_if(stop)?;
         let count = file.read(&mut chunk).map_err(FileError::on("read", path))?;
         if count == 0 {
             return Ok(true);
         }
-        if chunk[..count].iter().any(|&byte| byte != 0) {
+        if chunk[..count] != zeroes[..count] {
             return Ok(false);
         }
     }
