@@ -41,6 +41,14 @@ fn records_are_given_in_order_and_once_and_acknowledged_when_given() {
 }
 
 #[test]
+fn a_record_that_came_before_is_counted() {
+    let mut rig = Rig::ready();
+    [1, 2, 1, 3, 2].iter().for_each(|sequence| rig.deliver(direct(), *sequence));
+    assert_eq!(rig.machine.repeats(), 2);
+    assert_eq!(rig.told(), ["direct 1", "direct 2", "direct 3"]);
+}
+
+#[test]
 fn sixty_four_pushes_are_acknowledged_at_once() {
     let arrivals: Vec<u64> = (1..=64).collect();
     let told: Vec<String> = arrivals.iter().map(|sequence| format!("direct {sequence}")).collect();
@@ -187,13 +195,15 @@ fn a_dirty_range_is_a_duty_that_is_stored_then_acknowledged_then_fetched() {
     let mut rig = Rig::ready();
     rig.push(&dirty(1, 230));
     assert_eq!(rig.told(), ["direct begins 1", "direct duty 1..230"]);
+    rig.push(&dirty(100, 200));
+    assert!(rig.told().is_empty(), "nothing new to store");
     assert_eq!(rig.machine.snapshot().conversations[0].duty_to, Sequence(230));
     rig.wait_ms(100);
     let first = rig.ids("range")[0];
     assert_eq!(rig.heard(), ["range direct 1..100"], "nothing is acknowledged before it is stored");
     rig.store();
     rig.wait_ms(50);
-    assert_eq!(rig.heard(), ["ack 1"]);
+    assert_eq!(rig.heard(), ["ack 2"]);
     // What is pushed meanwhile is held.
     rig.deliver(direct(), 231);
     let page: Vec<u64> = (1..=100).collect();
