@@ -171,9 +171,12 @@ impl Conversation {
         if to < self.next.max(Sequence::FIRST) {
             return;
         }
-        self.duty_to = self.duty_to.max(to);
         let holes = self.open_holes(at);
         holes.due_at = holes.due_at.min(at);
+        if to <= self.duty_to {
+            return;
+        }
+        self.duty_to = to;
         let (conversation, from) = (self.id, self.next.max(Sequence::FIRST));
         sink(Event::Duty { conversation, from, to: self.duty_to, mentions });
     }
