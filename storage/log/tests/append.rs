@@ -129,6 +129,21 @@ fn every_record_in_memory_can_be_read_at_its_location_and_nowhere_else() {
 }
 
 #[test]
+fn releasing_too_much_keeps_what_is_not_durable() {
+    let mut log = Log::new(small());
+    log.append(stream(1), b"in flight").expect("room");
+    let batch = log.write_batch().expect("a batch");
+    log.append(stream(1), b"open").expect("room");
+    log.appender.release(log.appender.appended_end());
+    assert!(log.kept.iter().all(|one| log.appender.read(one.location).is_some()));
+    assert_eq!(log.appender.staging_start(), Location::NONE);
+    log.appender.synced(batch.number);
+    log.appender.release(log.appender.appended_end());
+    assert!(log.appender.read(log.kept[0].location).is_none());
+    assert!(log.appender.read(log.kept[1].location).is_some());
+}
+
+#[test]
 #[should_panic(expected = "no longer here")]
 fn a_cursor_behind_staging_is_told() {
     let mut log = Log::new(small());
