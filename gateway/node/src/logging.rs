@@ -11,7 +11,11 @@ use tracing_subscriber::EnvFilter;
 pub fn start(config: &LogConfig) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.filter)
         .map_err(|error| format!("log.filter is `{}`: {error}", config.filter))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost. Telling so on the same stream would end the process instead.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let started = match config.format {
         LogFormat::Text => lines.with_ansi(false).with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

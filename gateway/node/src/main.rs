@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidegate: {error}");
+            // A closed standard error changes nothing about the failure.
+            let _ = writeln!(std::io::stderr(), "tidegate: {error}");
             ExitCode::FAILURE
         }
     }
@@ -71,6 +72,6 @@ fn token(flags: &Token) -> Result<(), Failure> {
         ttl: flags.ttl,
         now: clock::wall(),
     };
-    println!("{}", issue(&secret, &request)?);
+    writeln!(std::io::stdout(), "{}", issue(&secret, &request)?)?;
     Ok(())
 }

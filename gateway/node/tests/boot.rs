@@ -59,7 +59,7 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             lines.push(line.unwrap());
@@ -111,6 +111,22 @@ fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+/// A WebSocket on `/echo`.
+fn upgrade(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = "GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
 #[test]
 fn it_says_how_to_chat_is_ready_and_stops_cleanly_twice() {
     let dir = tempfile::tempdir().unwrap();
@@ -128,17 +144,7 @@ fn an_upgrade_is_answered_by_every_shard() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = Running::start(serve(dir.path(), &["--shards", "2", "--echo"]));
     for _ in 0..16 {
-        let mut stream = TcpStream::connect(gateway.ws).unwrap();
-        let request = "GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        let mut stream = upgrade(gateway.ws);
         // "hi", masked with zeroes.
         stream.write_all(&[0x82, 0x82, 0, 0, 0, 0, b'h', b'i']).unwrap();
         let mut answer = [0; 4];
@@ -146,6 +152,21 @@ fn an_upgrade_is_answered_by_every_shard() {
         assert_eq!(answer, [0x82, 2, b'h', b'i']);
     }
     assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = serve(dir.path(), &["--shards", "1", "--echo"]);
+    command.env("TIDEGATE_LIMITS__SHUTDOWN_GRACE_MS", "600000");
+    let mut gateway = Running::start(command);
+    let stays = upgrade(gateway.ws);
+    gateway.signal(Signal::INT);
+    while !get(gateway.admin, "/readyz").contains("draining") {}
+    assert_eq!(gateway.child.try_wait().unwrap(), None, "it waits for its client");
+    gateway.signal(Signal::INT);
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(1));
+    drop(stays);
 }
 
 #[test]
@@ -234,6 +255,18 @@ fn too_little_locked_memory_is_refused_and_what_it_says_is_enough() {
     let kib: u64 = kib.and_then(|kib| kib.parse().ok()).unwrap_or_else(|| panic!("{message}"));
     assert!(message.contains("RLIMIT_MEMLOCK") && message.contains("65536"), "{message}");
     assert_eq!(Running::start(as_ordinary_user(&binary, kib << 10, &arguments)).stop(), Some(0));
+}
+
+/// The disk that the log lines went to failed. The logging library said so on standard error, which failed too, and that
+/// was a panic: the gateway was gone, although its own disk was another one.
+#[test]
+fn a_standard_error_that_nobody_reads_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = serve(dir.path(), &["--shards", "1"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stderr(writer);
+    assert_eq!(Running::start(command).stop(), Some(0));
 }
 
 #[test]
