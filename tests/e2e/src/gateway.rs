@@ -1,0 +1,254 @@
+//! A gateway: the process, and what it says when it starts and ends.
+
+use crate::admin::{Stats, get};
+use crate::limits::{LOOK_INTERVAL, SEGMENT_BYTES, START_WAIT, WAIT};
+use crate::program::program;
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Instant;
+use tidegate_ids::UserId;
+
+/// How a gateway is started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// How many shards it has.
+    pub shards: u16,
+    /// More of its environment, such as `TIDEGATE_LIMITS__LISTED_MEMBERS_MAX`.
+    pub environment: Vec<(String, String)>,
+    /// The binary.
+    pub binary: PathBuf,
+    /// What stands before the binary on the command line, to start it with fewer rights.
+    pub prefix: Vec<String>,
+}
+
+impl Setup {
+    /// A gateway over a data directory.
+    #[must_use]
+    pub fn new(data: &Path, shards: u16) -> Self {
+        let (environment, prefix) = (Vec::new(), Vec::new());
+        Self { data: data.to_path_buf(), shards, environment, binary: program("tidegate"), prefix }
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut words = self.prefix.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the binary is one"));
+        command.args(words).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("TIDEGATE_STORAGE__SEGMENT_BYTES", SEGMENT_BYTES.to_string());
+        command.env("TIDEGATE_LOG__FILTER", "warn");
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--shards", &self.shards.to_string()]).arg("--data").arg(&self.data);
+        command
+    }
+
+    /// Starts it and waits until it is ready.
+    #[must_use]
+    pub fn start(&self) -> Gateway {
+        match self.try_start() {
+            Ok(gateway) => gateway,
+            Err(ended) => panic!("the gateway ended instead of being ready: {ended:?}"),
+        }
+    }
+
+    /// Starts it and waits until it is ready or has ended.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn try_start(&self) -> Result<Gateway, Ended> {
+        let mut child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the gateway can be started");
+        let lines = follow(child.stdout.take().expect("it was piped"), "");
+        let errors = follow(child.stderr.take().expect("it was piped"), "gateway: ");
+        let end = Instant::now() + START_WAIT;
+        let mut said = Vec::new();
+        loop {
+            match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => said.push(line),
+                Err(RecvTimeoutError::Timeout) => {
+                    let _ = child.kill();
+                    panic!("the gateway is not ready in time; it said {said:?}");
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = child.wait().expect("it is our child");
+                    return Err(Ended { status, said, complained: errors.iter().collect() });
+                }
+            }
+            let ready = said.last().filter(|line| line.starts_with("ready "));
+            if let Some((ws, admin)) = ready.and_then(|line| addresses(line)) {
+                return Ok(Gateway { child, ws, admin, said, setup: self.clone(), later: lines });
+            }
+        }
+    }
+}
+
+/// What a process that ended said.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// Lines on stdout.
+    pub said: Vec<String>,
+    /// Lines on stderr.
+    pub complained: Vec<String>,
+}
+
+/// The lines of a stream, also said again if they have a prefix; the pipe is emptied for as long as it is open.
+fn follow(stream: impl Read + Send + 'static, prefix: &'static str) -> Receiver<String> {
+    let (lines, received) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if !prefix.is_empty() {
+                eprintln!("{prefix}{line}");
+            }
+            // Nobody may listen any more.
+            let _ = lines.send(line);
+        }
+    });
+    received
+}
+
+fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let address = |key: &str| ready.split(' ').find_map(|part| part.strip_prefix(key))?.parse().ok();
+    Some((address("ws=")?, address("admin=")?))
+}
+
+/// A gateway that has said that it is ready. Dropping it kills it.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    /// Where WebSockets are.
+    pub ws: SocketAddr,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    /// What it said up to the line `ready`.
+    pub said: Vec<String>,
+    setup: Setup,
+    later: Receiver<String>,
+}
+
+impl Gateway {
+    /// Starts a gateway over a data directory, and waits until it is ready.
+    #[must_use]
+    pub fn start(data: &Path, shards: u16) -> Self {
+        Setup::new(data, shards).start()
+    }
+
+    /// How it was started.
+    #[must_use]
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// A token for any device of a user, without a limit of its rate.
+    #[must_use]
+    pub fn token(&self, user: UserId) -> Vec<u8> {
+        self.token_with(user, &["--rate", "unlimited"])
+    }
+
+    /// A token as the command line makes it.
+    #[must_use]
+    pub fn token_with(&self, user: UserId, more: &[&str]) -> Vec<u8> {
+        let mut command = Command::new(program("tidegate"));
+        command.env_clear().args(["token", "--user", &user.0.to_string()]).args(more);
+        let output =
+            command.arg("--data").arg(&self.setup.data).output().expect("the command can be started");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout.trim_ascii().to_vec()
+    }
+
+    /// Everything it counts.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::read(self.admin)
+    }
+
+    /// Waits until a figure of `/stats`, the sum over all shards, is exactly so much: shards tell their figures a few
+    /// times a second. More than that is wrong at once where `rises` says that it never falls.
+    #[track_caller]
+    fn wait_for(&self, path: &str, expected: u64, rises: bool) {
+        let end = Instant::now() + WAIT;
+        loop {
+            let count = self.stats().total(path);
+            if count == expected {
+                return;
+            }
+            let possible = Instant::now() < end && (!rises || count < expected);
+            assert!(possible, "{path} is {count} and not {expected}");
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    /// Waits until a counter is exactly so much.
+    #[track_caller]
+    pub fn wait_for_count(&self, path: &str, expected: u64) {
+        self.wait_for(path, expected, true);
+    }
+
+    /// Waits until a gauge is exactly so much.
+    #[track_caller]
+    pub fn wait_for_gauge(&self, path: &str, expected: u64) {
+        self.wait_for(path, expected, false);
+    }
+
+    /// Whether the process answers.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        get(self.admin, "/healthz").status == 200
+    }
+
+    /// Sends a signal by the process's id.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is our child");
+    }
+
+    /// Waits for its end; gives the exit code, none if a signal ended it.
+    #[track_caller]
+    pub fn wait(&mut self) -> Option<i32> {
+        let end = Instant::now() + WAIT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "the gateway does not end; it said {:?}", self.later.try_iter());
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    /// Stops it as an operator does; it must end well.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.wait(), Some(0), "a stop ends well");
+    }
+
+    /// Kills it without a word.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,19 @@
+//! Waits and windows of the tests, each with its reason.
+
+use std::time::Duration;
+
+/// How long anything may take on a machine that does much else; only bounds a test that would hang.
+pub const WAIT: Duration = Duration::from_secs(90);
+
+/// How long a start may take, which zeroes segments first.
+pub const START_WAIT: Duration = Duration::from_secs(120);
+
+/// Between two looks at something that nobody tells about.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Bytes of a segment: zeroed in no time, and small enough that load of a few seconds rolls.
+pub const SEGMENT_BYTES: u32 = 4 << 20;
+
+/// Sends of a [`crate::Sender`] without an answer, over all its conversations: enough that batches hold many records,
+/// and below the 256 that one conversation may have.
+pub const UNANSWERED_MAX: usize = 64;

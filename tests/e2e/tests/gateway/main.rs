@@ -1,0 +1,16 @@
+//! The real binary, over real sockets, on real files.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+mod admin;
+mod bad_input;
+mod chat;
+mod crash;
+mod noise;
+mod numbers;
+mod ordinary_user;
+mod power_cut;
+mod replaced;
+mod stop;
+
+/// The numbers of shards that a rule is shown on.
+const SHARDS: [u16; 2] = [1, 4];
