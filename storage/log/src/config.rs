@@ -38,7 +38,7 @@ pub struct AppenderStart {
 pub enum ConfigError {
     /// `block_bytes` is not 512, 1024, 2048 or 4096.
     Block,
-    /// `batch_bytes_max` is out of bounds or no multiple of 4096.
+    /// `batch_bytes_max` is out of bounds, no multiple of 4096, or below four blocks.
     Batch,
     /// `segment_bytes` is out of bounds, no multiple of the block, or below two batches of the smallest size.
     Segment,
@@ -68,7 +68,9 @@ impl AppenderConfig {
             return Err(ConfigError::Block);
         }
         let batch = self.batch_bytes_max;
-        if !(BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&batch) || !batch.is_multiple_of(BATCH_BYTES_MIN) {
+        let batch_in_bounds = (BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&batch);
+        // The segment's header, a batch header and trailer, and still a block for a record.
+        if !batch_in_bounds || !batch.is_multiple_of(BATCH_BYTES_MIN) || batch < 4 * block {
             return Err(ConfigError::Batch);
         }
         let segment = self.segment_bytes;
@@ -95,7 +97,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Block => "block_bytes must be 512, 1024, 2048 or 4096",
-            Self::Batch => "batch_bytes_max must be a multiple of 4096 between 4 KiB and 8 MiB",
+            Self::Batch => {
+                "batch_bytes_max must be a multiple of 4096 between 4 KiB and 8 MiB, and four blocks"
+            }
             Self::Segment => "segment_bytes must be a multiple of the block between 8 KiB and 1 GiB",
             Self::Staging => "staging_bytes must hold four of the largest batches",
         })

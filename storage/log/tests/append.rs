@@ -22,7 +22,28 @@ fn sizes_that_cannot_be_are_refused() {
         check(AppenderConfig { segment_bytes, ..base }, ConfigError::Segment);
     }
     check(AppenderConfig { segment_bytes: 8192, block_bytes: 4096, ..base }, ConfigError::Segment);
+    check(AppenderConfig { batch_bytes_max: 4096, block_bytes: 2048, ..base }, ConfigError::Batch);
     check(AppenderConfig { staging_bytes: 4 * 1024 * 1024, ..base }, ConfigError::Staging);
+}
+
+#[test]
+fn the_smallest_sizes_of_every_block_still_take_records() {
+    for block_bytes in [512, 1024, 2048, 4096] {
+        let batch_bytes_max = 4096.max(4 * block_bytes);
+        let segment_bytes = 8192.max(4 * block_bytes);
+        let config =
+            AppenderConfig { segment_bytes, block_bytes, staging_bytes: 128 * 1024, batch_bytes_max };
+        let mut log = Log::new(config);
+        let largest = log.appender.body_bytes_max();
+        assert!(largest >= block_bytes as usize - 128, "{block_bytes}: {largest}");
+        for i in 0..30_u64 {
+            let len = if i % 3 == 0 { largest } else { i as usize };
+            log.append(stream(i % 5), &body(i, len)).expect("room");
+            log.flush();
+        }
+        let (recovered, kept) = recover_all(&log.medium);
+        assert_eq!((kept, recovered.damage), (log.kept, Vec::new()));
+    }
 }
 
 #[test]
