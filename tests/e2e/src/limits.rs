@@ -14,6 +14,6 @@ pub const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Bytes of a segment: zeroed in no time, and small enough that load of a few seconds rolls.
 pub const SEGMENT_BYTES: u32 = 4 << 20;
 
-/// Sends of a [`crate::Sender`] without an answer, over all its conversations: enough that batches hold many records,
-/// and below the 256 that one conversation may have.
-pub const UNANSWERED_MAX: usize = 64;
+/// Sends of a [`crate::Sender`] without an answer, over all its conversations: enough that a batch holds several
+/// records, and so few that hundreds of them, not thousands, come of one life of 200 ms.
+pub const UNANSWERED_MAX: usize = 16;

@@ -155,7 +155,7 @@ fn frames_that_are_wrong_are_refused_and_the_connection_is_kept() {
         wire.say_send(mine, 1, &[0xff; 64])
     });
     scene.refused(ErrorCode::BadArgument, "no conversation's id", |wire| {
-        wire.say_send(ConversationId([0; 16]), 1, &message("x"))
+        wire.say_send(ConversationId([0x7f; 16]), 1, &message("x"))
     });
     scene.refused(ErrorCode::BadArgument, "a range of no records", |wire| {
         let span = RangeSpan::After(Sequence(0));

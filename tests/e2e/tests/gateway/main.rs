@@ -8,6 +8,7 @@ mod crash;
 mod noise;
 mod numbers;
 mod ordinary_user;
+mod patience;
 mod power_cut;
 mod replaced;
 mod stop;

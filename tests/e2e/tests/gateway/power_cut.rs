@@ -66,3 +66,31 @@ fn what_was_acknowledged_survives_power_cuts_with_linked_syncs() {
 fn what_was_acknowledged_survives_power_cuts_with_direct_writes() {
     survive("direct", 2);
 }
+
+#[test]
+fn what_was_acknowledged_survives_a_full_disk() {
+    if !can_mount_or_say(1) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut volume = Volume::new(dir.path(), FileSystem::Ext4, 64).unwrap();
+    let data = volume.path().join("data");
+    let ballast = volume.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 20 << 20]).unwrap();
+    let setup = Setup::new(&data, 1);
+    let gateway = setup.start();
+    let mut load = Load::new(&gateway);
+    // Ends by itself once the gateway refuses.
+    let gateway = load.run_until_refused(gateway);
+    assert!(gateway.is_healthy());
+    let count = load.prove(&gateway);
+    drop(gateway);
+    verify_log(&data);
+    std::fs::remove_file(&ballast).unwrap();
+    volume.restart().unwrap();
+    let gateway = setup.start();
+    assert_eq!(load.prove(&gateway), count);
+    load.run(gateway, tidegate_tests_e2e::Gateway::kill);
+    let gateway = setup.start();
+    assert!(load.prove(&gateway) > count, "it takes messages again");
+}
