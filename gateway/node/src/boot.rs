@@ -10,7 +10,7 @@ mod rings;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, WriteChoice};
-use crate::limits::{SPARE_SLOTS_MIN, SPARE_SLOTS_SHARE};
+use crate::limits::{LISTEN_RETRY, LISTEN_WAIT, SPARE_SLOTS_MIN, SPARE_SLOTS_SHARE};
 use crate::port::Rings;
 use crate::pump::{News, Order, Pump, PumpSetup};
 use crate::scans::Scanner;
@@ -19,10 +19,12 @@ use crate::stats::{Board, Phase};
 use crate::token::{Secret, SecretOrigin, Verifier};
 use recovery::{Recovered, recover};
 use rings::ShardThread;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 use tidegate_domain::Route;
 use tidegate_ids::{LogId, ShardIndex};
 use tidegate_reactor::{Limits, Reactor, RingHandle, ThreadWaker};
@@ -190,8 +192,16 @@ fn raise_descriptors() {
 
 fn listen(config: &Config, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), BootError> {
     let refused = |source| BootError::Listen { address: config.listen, what: "WebSocket", source };
-    let (listeners, address) =
-        tidegate_reactor::listeners(config.listen, usize::from(shards)).map_err(refused)?;
+    let began = Instant::now();
+    let (listeners, address) = loop {
+        match tidegate_reactor::listeners(config.listen, usize::from(shards)) {
+            // A gateway that was killed a moment ago is not wound up yet.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < LISTEN_WAIT => {
+                std::thread::sleep(LISTEN_RETRY);
+            }
+            result => break result.map_err(refused)?,
+        }
+    };
     for listener in &listeners {
         rustix::net::listen(listener, i32::from(config.network.backlog))
             .map_err(|errno| refused(errno.into()))?;

@@ -23,8 +23,15 @@ pub const PUBLISH_INTERVAL_MS: u64 = 100;
 /// How long a start waits for the memory of the gateway that was stopped before it.
 pub const RING_MEMORY_WAIT: Duration = Duration::from_secs(3);
 
+/// How long a start waits for the address of a gateway that was killed: its rings hold their listening sockets until the
+/// kernel has wound them up, which takes it some hundred milliseconds after the process is gone.
+pub const LISTEN_WAIT: Duration = Duration::from_secs(3);
+
 /// How often it looks meanwhile.
 pub const RING_MEMORY_RETRY: Duration = Duration::from_millis(50);
+
+/// How often it tries the address meanwhile.
+pub const LISTEN_RETRY: Duration = Duration::from_millis(50);
 
 /// Slots of a ring beyond the connections it serves, in parts of these: room for those that are being closed, or are
 /// told that there is no place (4029): one in sixteen, and at least [`SPARE_SLOTS_MIN`].

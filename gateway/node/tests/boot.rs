@@ -198,6 +198,27 @@ fn a_taken_port_is_refused_also_if_a_gateway_has_it() {
     check("--admin", held.local_addr().unwrap(), "admin");
 }
 
+/// A supervisor starts a killed gateway again at once, while the kernel still winds up its rings, which hold the
+/// listening sockets: the start failed with "address in use".
+#[test]
+fn a_killed_gateway_comes_back_at_its_address_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gateway = Running::start(serve(dir.path(), &["--shards", "4", "--echo"]));
+    for shards in ["1", "4", "2"] {
+        let clients: Vec<TcpStream> = (0..50).map(|_| upgrade(gateway.ws)).collect();
+        gateway.child.kill().unwrap();
+        gateway.child.wait().unwrap();
+        let (data, listen) = (dir.path().to_str().unwrap(), gateway.ws.to_string());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        small(&mut command);
+        command.args(["serve", "--data", data, "--listen", &listen, "--admin", "127.0.0.1:0"]);
+        command.args(["--shards", shards, "--echo"]);
+        gateway = Running::start(command);
+        assert_eq!(gateway.ws.to_string(), listen);
+        drop(clients);
+    }
+}
+
 #[test]
 fn beyond_loopback_a_secret_is_required() {
     let dir = tempfile::tempdir().unwrap();
