@@ -154,6 +154,8 @@ impl Machine {
             return None;
         }
         self.link.phase = Phase::Opening;
+        // Why the last connection ended says nothing about this one, even if it never opens.
+        self.link.fate = Fate::Retry;
         self.attempt = Attempt(self.attempt.0 + 1);
         Some(self.attempt)
     }
@@ -165,7 +167,6 @@ impl Machine {
         }
         let link = &mut self.link;
         link.phase = Phase::Upgrading(self.random.bytes16());
-        link.fate = Fate::Retry;
         link.decoder = decoder();
         link.held.clear();
         link.welcome_by = now.after(WELCOME_WAIT_NS);

@@ -27,6 +27,27 @@ fn attempts_rise_with_every_connect() {
     assert!(rig.heard().contains(&"hello attempt 2 token token".to_owned()));
 }
 
+/// A device was closed, resumed while the gateway was being started again, and found nobody there: it took the failed
+/// attempt for the end it had asked for before, and never came back.
+#[test]
+fn an_attempt_that_fails_is_not_judged_by_what_ended_the_connection_before() {
+    for code in [None, Some(4001), Some(4002)] {
+        let mut rig = Rig::ready();
+        match code {
+            Some(code) => rig.close_with(code),
+            None => {
+                rig.machine.close(&mut |_| {});
+                rig.drop_socket();
+            }
+        }
+        rig.machine.set_token(b"new", rig.now);
+        rig.machine.resume(rig.now);
+        assert!(rig.machine.poll_connect(rig.now).is_some(), "{code:?}");
+        rig.machine.disconnected(rig.now, &mut |_| {});
+        assert!(offline_ms(&rig).is_some_and(|ms| ms <= 60_000), "{code:?}");
+    }
+}
+
 /// What a close code means: none, it comes back by itself.
 fn check_close(code: u16, state: Option<ConnectionState>) {
     let mut rig = Rig::ready();
