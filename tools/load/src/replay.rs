@@ -181,7 +181,7 @@ fn report(fleet: &Fleet, scene: &Scene, lines: u64, seconds: f64) -> Result<Repo
     })
 }
 
-/// Who misses what, some of them.
+/// What is waited for and who misses what, some of each.
 fn missing(fleet: &Fleet, scene: &Scene) -> Vec<String> {
     let line = |shortfall: checker::Shortfall| {
         let person = scene.roster.person(shortfall.person);
@@ -197,5 +197,6 @@ fn missing(fleet: &Fleet, scene: &Scene) -> Vec<String> {
             machine.connection()
         )
     };
-    scene.checker.shortfalls().take(NAMED_MAX).map(line).collect()
+    let stuck = scene.stuck(fleet).take(NAMED_MAX);
+    stuck.chain(scene.checker.shortfalls().take(NAMED_MAX).map(line)).collect()
 }

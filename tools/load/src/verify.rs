@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tidegate_client::{Backfill, Config, Event, Machine, RequestHandle, Stored};
+use tidegate_client::{Backfill, Config, Event, Machine, RequestFailure, RequestHandle, Stored};
 use tidegate_ids::{Attempt, ConversationId, DeviceId, MonotonicNs, Sequence, UserId};
 use tidegate_schema::limits::RANGE_RECORDS_MAX;
 use tidegate_schema::{Range, RangeSpan};
@@ -208,12 +208,14 @@ impl Audience for Reading {
             Event::History { request, range } => self.page(device, *request, range, now),
             Event::RequestFailed { request, failure } => {
                 let asked = self.books[device].asked.take_if(|asked| asked == request);
-                if let (Some(_), tidegate_client::RequestFailure::Refused(code)) = (asked, failure) {
-                    if !code.is_temporary() {
-                        let book = &mut self.books[device];
-                        book.next = book.last.next();
-                        self.complain(device, code.label());
-                    }
+                let refused = match failure {
+                    RequestFailure::Refused(code) if !code.is_temporary() => asked.map(|_| code),
+                    _ => None,
+                };
+                if let Some(code) = refused {
+                    let book = &mut self.books[device];
+                    book.next = book.last.next();
+                    self.complain(device, code.label());
                 }
             }
             Event::TokenNeeded => self.tokens_refused += TOKENS_REFUSED_MAX + 1,

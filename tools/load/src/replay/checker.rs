@@ -43,8 +43,8 @@ struct Entry {
 struct Seat {
     group: u32,
     cursor: u32,
-    /// Lines before the cursor that are not stored, once there are any.
-    missing: Option<Box<Vec<u32>>>,
+    /// Lines before the cursor that are not stored.
+    missing: Vec<u32>,
 }
 
 /// What went wrong.
@@ -104,7 +104,7 @@ impl Checker {
         let mut seats: Vec<Vec<Seat>> = (0..people).map(|_| Vec::new()).collect();
         for (group, script) in scripts.iter().enumerate() {
             for person in &script.members {
-                seats[*person as usize].push(Seat { group: group as u32, cursor: 0, missing: None });
+                seats[*person as usize].push(Seat { group: group as u32, cursor: 0, missing: Vec::new() });
             }
         }
         let groups = scripts.iter().map(Ledger::new).collect();
@@ -153,9 +153,7 @@ impl Checker {
         let seat = seat(&mut self.seats[speaker as usize], group)?;
         let ledger = &self.groups[group];
         let was_complete = seat.is_complete(ledger);
-        if let Some(missing) = &mut seat.missing {
-            missing.retain(|missing| *missing != line);
-        }
+        seat.missing.retain(|missing| *missing != line);
         seat.advance(ledger, speaker);
         self.complete += usize::from(!was_complete && seat.is_complete(ledger));
         Some((line as usize, intended))
@@ -217,7 +215,7 @@ impl Checker {
         let seats = seats.flat_map(|(person, seats)| seats.iter().map(move |seat| (person, seat)));
         seats.filter_map(|(person, seat)| {
             let ledger = &self.groups[seat.group as usize];
-            let earlier = seat.missing.iter().flat_map(|missing| missing.iter().copied());
+            let earlier = seat.missing.iter().copied();
             let wanted = |line: &u32| {
                 let entry = &ledger.lines[*line as usize];
                 entry.is_acknowledged && entry.speaker != person as u32
@@ -281,23 +279,20 @@ impl Seat {
     }
 
     fn is_complete(&self, ledger: &Ledger) -> bool {
-        self.cursor as usize == ledger.lines.len()
-            && self.missing.as_ref().is_none_or(|missing| missing.is_empty())
+        self.cursor as usize == ledger.lines.len() && self.missing.is_empty()
     }
 
     /// Stores a line.
     fn store(&mut self, line: u32, ledger: &Ledger, person: u32) -> Result<(), Fault> {
         if line < self.cursor {
-            let missing = self.missing.as_mut().ok_or(Fault::Duplicated)?;
-            let at = missing.iter().position(|missing| *missing == line).ok_or(Fault::Duplicated)?;
-            missing.remove(at);
+            let at = self.missing.iter().position(|missing| *missing == line).ok_or(Fault::Duplicated)?;
+            self.missing.remove(at);
             return Err(Fault::Misordered);
         }
         self.advance(ledger, person);
         if line > self.cursor {
-            let missing = self.missing.get_or_insert_default();
             let stored = |entry: &Entry| entry.speaker == person && entry.is_acknowledged;
-            missing.extend((self.cursor..line).filter(|line| !stored(&ledger.lines[*line as usize])));
+            self.missing.extend((self.cursor..line).filter(|line| !stored(&ledger.lines[*line as usize])));
         }
         self.cursor = line + 1;
         self.advance(ledger, person);

@@ -42,7 +42,7 @@ pub struct Report {
     pub connections_lost: u64,
     pub counts: Counts,
     pub latency: Latencies,
-    /// Some of the devices that miss something.
+    /// Some of the logs that wait for something, and some of the devices that miss something.
     pub missing: Vec<String>,
     pub failure: Option<String>,
 }

@@ -185,6 +185,24 @@ impl Scene {
         Ok(self.acks.as_mut().map_or(Ok(()), AckLog::flush)?)
     }
 
+    /// What the groups wait for that have not ended.
+    pub fn stuck<'s>(&'s self, fleet: &'s Fleet) -> impl Iterator<Item = String> + 's {
+        let groups = self.scripts.iter().zip(&self.stages);
+        groups.filter(|(script, stage)| stage.next_line < script.lines.len()).map(|(script, stage)| {
+            let line = stage.next_line;
+            let speaker = script.lines[line].speaker as usize;
+            let machine = fleet.machine(speaker);
+            let pending = stage.conversation.and_then(|id| machine.pending(&id).next());
+            let answer = match (stage.in_flight, pending) {
+                (None, _) => "not sent yet".to_owned(),
+                (Some(_), Some(pending)) => format!("{:?} as number {}", pending.state, pending.number),
+                (Some(_), None) => "not in the outbox".to_owned(),
+            };
+            let (name, nick, state) = (&script.name, self.nick(speaker), machine.connection());
+            format!("{name} waits for message {} of {nick}: {answer}; {state:?}", line + 1)
+        })
+    }
+
     fn create_groups(&mut self, fleet: &mut Fleet) -> Result<()> {
         self.act = Act::Creating;
         for (group, script) in self.scripts.iter().enumerate() {
