@@ -6,9 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 use tempfile::TempDir;
 use tidegate_ids::{ClientId, CommandNumber, ConversationId, DeviceId, PushNumber, Sequence, UserId};
-use tidegate_schema::{
-    ClientState, ErrorCode, FrameHeader, FrameKind, GetRange, Hello, RangeSpan, Send, ServerFrame,
-};
+use tidegate_schema::{ClientState, ErrorCode, FrameHeader, FrameKind, GetRange, Hello, RangeSpan, Send};
 use tidegate_schema_generated as generated;
 use tidegate_tests_e2e::{Gateway, Wire, limits::WAIT, message};
 
@@ -337,13 +335,10 @@ fn the_message_after_a_hundred_in_a_minute_is_refused_with_the_wait() {
         assert_eq!(refusal.text, "Rate limit exceeded. Please slow down.");
         assert!(refusal.retry_after_ms > 0);
         wire.ping();
-        // It was not taken: the same number is still the next one.
-        let id = wire.say_send(conversation, 200, &message);
-        let later = wire.answer(id);
-        if let ServerFrame::Error(error) = later.read()
-            && error.code == ErrorCode::OutOfOrder
-        {
-            assert_eq!(error.expected_number, CommandNumber(101));
-        }
+        // It was not taken: its number is still the next one.
+        let mut wire = Wire::greeted(scene.gateway.ws, &token, DeviceId(1), 2);
+        let id = wire.say_send(conversation, 0, &message);
+        let refusal = wire.refusal(id);
+        assert_eq!((refusal.code, refusal.expected), (ErrorCode::OutOfOrder, CommandNumber(101)));
     });
 }

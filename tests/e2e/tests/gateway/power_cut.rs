@@ -1,4 +1,4 @@
-//! The power is cut under load: what was acknowledged is there.
+//! The power is cut under load, or the disk fills: what was acknowledged is there.
 //!
 //! The gateway's directory is on a file system of its own that stops for good at once (`FS_IOC_SHUTDOWN`), and keeps
 //! only what was synced. Each cut also takes a file that was written beside the log and not synced, so a cut that takes
