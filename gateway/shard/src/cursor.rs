@@ -22,8 +22,8 @@ use tidegate_storage_log::{Appender, PackedRecords, PageEnd, RecordView};
 /// Stays of one slice frame: 6 KiB, so that the smallest rings take it.
 const STAYS_PER_FRAME: usize = 256;
 
-/// Bytes of staging that a lagging cursor may keep from being reused, before it is sent to the log instead.
-const LAG_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// What a segment between two positions counts as: more than any lag that is waited for.
+const SEGMENT_LAG_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 struct Cursor {
@@ -88,7 +88,7 @@ fn lag_bytes(from: Position, to: Position) -> u64 {
     if from.segment == to.segment {
         return u64::from(to.offset.saturating_sub(from.offset));
     }
-    u64::from(to.offset) + LAG_BYTES_MAX * u64::from(to.segment.saturating_sub(from.segment))
+    u64::from(to.offset) + SEGMENT_LAG_BYTES * u64::from(to.segment.saturating_sub(from.segment))
 }
 
 /// What shipping needs of a shard, beside the log that is being read.
@@ -233,7 +233,7 @@ impl Shard {
         }
         let slowest = self.cursors.slowest();
         let end = self.log.committed_end();
-        let lagging = lag_bytes(slowest, end) > LAG_BYTES_MAX;
+        let lagging = lag_bytes(slowest, end) > self.limits.cursor_lag_bytes_max;
         self.log.release(if lagging { end } else { slowest });
         more
     }

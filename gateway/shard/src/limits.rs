@@ -69,6 +69,8 @@ pub struct ShardLimits {
     pub hot_conversations_max: usize,
     /// Streams with a locator. Until snapshots exist it holds every stream; full answers `OVERLOADED`.
     pub locators_max: usize,
+    /// Bytes of staging that a lagging cursor keeps from being reused. Past it the cursor reads the log again.
+    pub cursor_lag_bytes_max: u64,
     /// Up to this many members the home lists recipients; above, slices are walked (DESIGN 2).
     pub listed_members_max: usize,
     /// Window entries of all connections; an empty pool counts as no credit.
@@ -109,6 +111,7 @@ impl Default for ShardLimits {
             hot_users_max: 262_144,
             hot_conversations_max: 131_072,
             locators_max: 2_097_152,
+            cursor_lag_bytes_max: 2 * 1024 * 1024,
             listed_members_max: 64,
             window_entries_max: 262_144,
             pending_max: 16_384,

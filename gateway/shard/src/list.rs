@@ -20,7 +20,6 @@ struct Job {
     came: usize,
     more: bool,
     version: UserVersion,
-    by_activity: bool,
 }
 
 /// Lists under way, at most one a connection.
@@ -39,8 +38,8 @@ fn page_of(
         ListOrder::ChangedSince(version) => entries.filter(|(_, entry)| entry.version > version).collect(),
         ListOrder::LastActivity(_) => entries.collect(),
     };
-    // Newest activity is known to the conversations' homes only: pages go by the list's own changes, rows within a
-    // page by activity.
+    // Activity is known to the conversations' homes only (decision 0006): pages and their rows go by the list's own changes,
+    // so that `after`, the last row of the page before, continues without a gap.
     match list.order {
         ListOrder::ChangedSince(_) => page.sort_by_key(|(_, entry)| entry.version),
         ListOrder::LastActivity(_) => page.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.version)),
@@ -69,21 +68,10 @@ impl Shard {
         let entries = hot.user.conversations.iter().map(|(id, entry)| (*id, *entry));
         let (entries, more) = page_of(entries, list);
         let rows = vec![None; entries.len()];
-        let by_activity = matches!(list.order, ListOrder::LastActivity(_));
         let version = hot.user.version;
         let (asked, came) = (0, 0);
         let origin = *origin;
-        self.lists.jobs.push(Job {
-            connection: id,
-            origin,
-            entries,
-            rows,
-            asked,
-            came,
-            more,
-            version,
-            by_activity,
-        });
+        self.lists.jobs.push(Job { connection: id, origin, entries, rows, asked, came, more, version });
     }
 
     /// Asks homes for rows, and sends pages whose rows have come.
@@ -152,10 +140,7 @@ impl Shard {
     }
 
     fn write_page(&mut self, job: &Job) {
-        let mut rows: Vec<ConversationRow> = job.rows.iter().flatten().copied().collect();
-        if job.by_activity {
-            rows.sort_by_key(|row| std::cmp::Reverse(row.last_activity));
-        }
+        let rows: Vec<ConversationRow> = job.rows.iter().flatten().copied().collect();
         let body = ConversationPage { rows: List::new(&rows), user_version: job.version, more: job.more };
         let mut frame = std::mem::take(&mut self.scratch);
         frame.clear();

@@ -68,6 +68,7 @@ pub(crate) fn sizes_of(plan: &Plan, chance: &mut Chance) -> Sizes {
         parked_max: chance.between(4, 64) as usize,
         reads_in_flight_max: chance.between(1, 8) as usize,
         checkpoint_interval_ns: chance.between(500, 5000) * MS,
+        cursor_lag_bytes_max: chance.between(0, 16) * 1024,
         shutdown_grace_ns: 200 * MS,
         mesh_frame_bytes_max: chance.between(6, 40) as usize * 1024,
         ..ShardLimits::default()
