@@ -122,7 +122,8 @@ impl Shard {
         }
     }
 
-    fn try_append_user(&mut self, user: UserId, record: &UserRecord) -> Result<(), AppendError> {
+    /// Appends a record to a user's stream; nothing has changed if there is no room.
+    pub(crate) fn try_append_user(&mut self, user: UserId, record: &UserRecord) -> Result<(), AppendError> {
         let stream = StreamId::user(user);
         let locator = self.streams.locator(&stream);
         let kind = write_user(record, &mut self.scratch);

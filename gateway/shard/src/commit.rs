@@ -161,6 +161,6 @@ impl Shard {
 
     /// Whether there is a place for one more answer.
     pub(crate) fn has_place_for_answer(&self) -> bool {
-        self.commits.len() < self.limits.pending_max && self.owed.is_empty()
+        self.commits.len() < self.limits.pending_max
     }
 }

@@ -349,14 +349,23 @@ impl Shard {
             Registration::Expired => (Resync::QueueExpired, None),
             Registration::New { evicted } => (Resync::NewDevice, evicted),
         };
-        if self.latched {
+        // The Welcome waits for the commit of what is appended: a registration must not be owed to the log.
+        if let Some(device) = evicted {
+            self.append_at_once(user, UserRecord::Removed { device })?;
+        }
+        self.append_at_once(user, UserRecord::Registered { device, time: turn.now.wall })?;
+        Some(resync)
+    }
+
+    /// Appends and folds a record now; `None` if the log takes nothing at the moment.
+    fn append_at_once(&mut self, user: UserId, record: UserRecord) -> Option<()> {
+        if self.latched || !self.owed.is_empty() {
             return None;
         }
-        if let Some(device) = evicted {
-            self.append_and_apply(user, UserRecord::Removed { device });
-        }
-        self.append_and_apply(user, UserRecord::Registered { device, time: turn.now.wall });
-        Some(resync)
+        self.try_append_user(user, &record).ok()?;
+        let hot = self.streams.users.get_mut(&user)?;
+        hot.user.apply(&record);
+        Some(())
     }
 
     fn append_and_apply(&mut self, user: UserId, record: UserRecord) {
