@@ -23,9 +23,6 @@ pub struct Options {
     /// Print the steps and end
     #[arg(long)]
     list: bool,
-    /// Also the steps that run the release build: simulator, replay, conformance
-    #[arg(long)]
-    end_to_end: bool,
 }
 
 /// One step: what it is called, what it proves, and how it runs. What it returns is said again at the end.
@@ -44,10 +41,6 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", proves: "no lint in any target", run: clippy },
     Step { name: "doctest", proves: "the examples in the documentation run", run: doctest },
     Step { name: "test", proves: "every test of the workspace", run: test },
-];
-
-/// What runs the built gateway; with `--end-to-end`.
-const STEPS_END_TO_END: &[Step] = &[
     Step { name: "release", proves: "the release build", run: release },
     Step { name: "sim", proves: "the simulator finds nothing in its seeds", run: simulator::run_in_ci },
     Step {
@@ -61,12 +54,12 @@ const STEPS_END_TO_END: &[Step] = &[
 /// Runs the steps and stops at the first that fails.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.list {
-        for step in all_steps() {
+        for step in STEPS {
             println!("{:<12} {}", step.name, step.proves);
         }
         return Ok(());
     }
-    let steps = chosen(options)?;
+    let steps = chosen(&options.only)?;
     let begin = Instant::now();
     let mut closing = Vec::new();
     for (index, step) in steps.iter().enumerate() {
@@ -76,28 +69,22 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         println!("   {} passed in {:.1} s", step.name, begin.elapsed().as_secs_f64());
     }
     println!("== ci: {} steps passed in {:.1} s", steps.len(), begin.elapsed().as_secs_f64());
-    for line in closing {
+    // The test runner's line is the very last.
+    for line in closing.iter().rev() {
         println!("{line}");
     }
     Ok(())
 }
 
-fn all_steps() -> impl Iterator<Item = &'static Step> {
-    STEPS.iter().chain(STEPS_END_TO_END)
-}
-
-fn chosen(options: &Options) -> Result<Vec<&'static Step>> {
-    if options.only.is_empty() {
-        let more = if options.end_to_end { STEPS_END_TO_END } else { &[] };
-        return Ok(STEPS.iter().chain(more).collect());
-    }
-    for name in &options.only {
+fn chosen(only: &[String]) -> Result<Vec<&'static Step>> {
+    for name in only {
         ensure!(
-            all_steps().any(|step| step.name == name),
+            STEPS.iter().any(|step| step.name == name),
             "no step is called {name}; see `cargo xtask ci --list`"
         );
     }
-    Ok(all_steps().filter(|step| options.only.iter().any(|name| name == step.name)).collect())
+    let wanted = |step: &&Step| only.is_empty() || only.iter().any(|name| name == step.name);
+    Ok(STEPS.iter().filter(wanted).collect())
 }
 
 fn format(workspace: &Workspace) -> Result<Option<String>> {
