@@ -8,8 +8,8 @@ pub use count::instructions;
 
 use crate::median::Median;
 use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use std::time::Instant;
 
 /// A piece of code, to be repeated.
 pub struct Case {
@@ -48,7 +48,7 @@ pub struct MicroRow {
     pub name: &'static str,
     /// Its control.
     pub control: &'static str,
-    /// Nanoseconds of one repetition.
+    /// Nanoseconds of this thread's processor time for one repetition.
     pub ns: Median,
     /// Instructions of one repetition, where they were counted.
     pub instructions: Option<f64>,
@@ -64,9 +64,9 @@ pub fn time(rounds: usize, repetitions: u64) -> Result<Vec<MicroRow>> {
     let mut samples = vec![Vec::new(); CASES.len()];
     for _ in 0..rounds {
         for (repeat, samples) in repeats.iter_mut().zip(&mut samples) {
-            let began = Instant::now();
+            let began_ns = thread_ns();
             repeat(repetitions);
-            samples.push(began.elapsed().as_nanos() as f64 / repetitions as f64);
+            samples.push((thread_ns() - began_ns) / repetitions as f64);
         }
     }
     let row = |(case, samples): (&Case, Vec<f64>)| MicroRow {
@@ -76,6 +76,12 @@ pub fn time(rounds: usize, repetitions: u64) -> Result<Vec<MicroRow>> {
         instructions: None,
     };
     Ok(CASES.iter().zip(samples).map(row).collect())
+}
+
+/// Time that this thread has run: what others take of its core does not count.
+fn thread_ns() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// Repeats one case, for a tool that counts.

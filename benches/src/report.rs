@@ -19,6 +19,8 @@ pub struct Row {
     pub traffic: Traffic,
     /// Messages of a sample.
     pub messages: u64,
+    /// Samples.
+    pub rounds: usize,
     /// Microseconds of the server's processor time for a message, user and system.
     pub cpu_us: Median,
     /// The system's part of it.
@@ -31,6 +33,8 @@ pub struct Row {
     pub p50_us: Median,
     /// All but one in a hundred were faster.
     pub p99_us: Median,
+    /// Why the entry was not measured in every round.
+    pub failed: Option<String>,
 }
 
 /// A scenario and what came of it.
@@ -56,7 +60,7 @@ pub struct Report {
 impl Row {
     /// Of these samples.
     #[must_use]
-    pub fn of(entry: &Entry, samples: &[Sample]) -> Self {
+    pub fn of(entry: &Entry, samples: &[Sample], failed: Option<String>) -> Self {
         let median = |number: &dyn Fn(&Sample) -> f64| Median::of(samples.iter().map(number));
         let per_message = |seconds: f64, sample: &Sample| seconds * 1e6 / sample.messages as f64;
         let latency = |part: f64| {
@@ -66,12 +70,14 @@ impl Row {
             name: entry.name,
             traffic: entry.traffic,
             messages: samples.first().map_or(0, |sample| sample.messages),
+            rounds: samples.len(),
             cpu_us: median(&|sample| per_message(sample.spent.process_s(), sample)),
             system_us: median(&|sample| per_message(sample.spent.system_s, sample)),
             core_us: median(&|sample| per_message(sample.spent.core_s, sample)),
             per_second: median(&|sample| sample.messages as f64 / sample.elapsed.as_secs_f64()),
             p50_us: latency(0.5),
             p99_us: latency(0.99),
+            failed,
         }
     }
 }
@@ -114,6 +120,13 @@ impl Section {
                 row.p99_us.middle,
             );
         }
+        for (row, reason) in self.rows.iter().filter_map(|row| Some((row, row.failed.as_ref()?))) {
+            let _ = writeln!(
+                out,
+                "\n{} ended after {} of {} rounds: {reason}",
+                row.name, row.rounds, self.rounds
+            );
+        }
         out
     }
 }
@@ -146,12 +159,12 @@ mod tests {
 
     #[test]
     fn a_row_is_compared_with_the_control_of_its_own_traffic() {
-        let control = Row::of(&ENTRIES[3], &[sample(1.0), sample(9.0), sample(1.0)]);
-        let other = Row::of(&ENTRIES[4], &[sample(3.0)]);
+        let control = Row::of(&ENTRIES[3], &[sample(1.0), sample(9.0), sample(1.0)], None);
+        let other = Row::of(&ENTRIES[4], &[sample(3.0)], None);
         assert_eq!((control.cpu_us.middle, control.cpu_us.high), (2.0, 10.0));
         assert_eq!(other.per_second.middle, 500_000.0);
         let scenario = Scenario { connections: 2, pace: Pace::InFlight(1), echoes: 1, directs: 1 };
-        let echo = Row::of(&ENTRIES[0], &[sample(0.0)]);
+        let echo = Row::of(&ENTRIES[0], &[sample(0.0)], None);
         let section = Section::new(&scenario, 3, vec![echo, control, other]);
         assert_eq!(section.rows.iter().map(|row| section.ratio(row)).collect::<Vec<_>>(), [1.0, 1.0, 2.0]);
         assert_eq!(section.table().lines().count(), 7, "{}", section.table());

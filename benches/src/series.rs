@@ -32,12 +32,15 @@ struct Running {
     fleet: Fleet,
     server: Server,
     samples: Vec<Sample>,
+    /// Why it is not measured any more.
+    failed: Option<String>,
 }
 
-/// Runs a scenario on these entries; `tell` hears of every sample.
+/// Runs a scenario on these entries; `tell` hears of every sample. An entry that fails, because it refuses what is offered
+/// for example, is not measured again in this scenario, and its row says why.
 ///
 /// # Errors
-/// A server does not start, or says something wrong.
+/// A server does not start.
 pub fn run(
     ground: &Ground,
     scenario: &Scenario,
@@ -51,12 +54,20 @@ pub fn run(
         for turn in 0..running.len() {
             let index = (round + turn) % entries.len();
             let running = &mut running[index];
-            let sample = running.sample(ground, scenario).context(running.entry.name)?;
-            tell(&running.entry, &sample);
-            running.samples.push(sample);
+            if running.failed.is_some() {
+                continue;
+            }
+            match running.sample(ground, scenario) {
+                Ok(sample) => {
+                    tell(&running.entry, &sample);
+                    running.samples.push(sample);
+                }
+                Err(error) => running.failed = Some(format!("{error:#}")),
+            }
         }
     }
-    Ok(running.iter().map(|running| Row::of(&running.entry, &running.samples)).collect())
+    let row = |running: Running| Row::of(&running.entry, &running.samples, running.failed);
+    Ok(running.into_iter().map(row).collect())
 }
 
 fn start(ground: &Ground, scenario: &Scenario, entry: Entry) -> Result<Running> {
@@ -74,7 +85,7 @@ fn start(ground: &Ground, scenario: &Scenario, entry: Entry) -> Result<Running> 
     let mut fleet = Fleet::connect(server.address, count, talk)?;
     let warm_up = WARM_UP_PER_CONNECTION * count as u64;
     fleet.run(warm_up, Pace::InFlight(1), server.id(), ground.server_core)?;
-    Ok(Running { entry, fleet, server, samples: Vec::new() })
+    Ok(Running { entry, fleet, server, samples: Vec::new(), failed: None })
 }
 
 impl Running {

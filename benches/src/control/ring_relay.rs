@@ -10,6 +10,7 @@ use crate::disk::{Batch, opened_auto, zeroed};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_PADDING_BYTES, SEGMENT_BYTES};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::collections::VecDeque;
 use std::path::Path;
 use tidegate_reactor::{Completion, LogFile, Ops, Reactor, Slot, SyncMode, listeners};
 
@@ -56,10 +57,9 @@ struct Relay {
     /// By index.
     slots: Vec<Option<Slot>>,
     outbox: Outbox,
-    /// The batch that gathers, and who sent its messages.
-    open: Batch,
-    open_senders: Vec<Slot>,
-    /// The batch in flight.
+    /// Who sent the messages that gather for the next batch.
+    waiting: VecDeque<Slot>,
+    /// The batch in flight, and who sent its messages.
     flown: Batch,
     flown_senders: Vec<Slot>,
     in_flight: bool,
@@ -82,8 +82,7 @@ pub(super) fn serve(core: usize, directory: &Path, sizes: &RelaySizes) -> Result
         peers: vec![Peer::default(); config.slots as usize],
         slots: vec![None; config.slots as usize],
         outbox: Outbox::new(config.slots),
-        open: Batch::with_capacity(BATCH_BYTES_MAX),
-        open_senders: Vec::new(),
+        waiting: VecDeque::new(),
         flown: Batch::with_capacity(BATCH_BYTES_MAX),
         flown_senders: Vec::new(),
         in_flight: false,
@@ -138,28 +137,30 @@ impl Relay {
         peer.partial += bytes.len();
         let complete = peer.partial / self.sizes.send;
         peer.partial %= self.sizes.send;
-        for _ in 0..complete {
-            // A copy of the record's length, of bytes that do not matter.
-            self.open.bytes_mut().push(&self.filler[..self.sizes.record], self.sizes.record);
-            self.open_senders.push(slot);
-        }
+        self.waiting.extend(std::iter::repeat_n(slot, complete));
     }
 
     /// One batch at a time: the next gathers meanwhile.
     fn commit(&mut self, ops: &mut Ops<Batch>, file: &LogFile, mode: SyncMode) {
-        if self.in_flight || self.open.is_empty() {
+        if self.in_flight || self.waiting.is_empty() {
             return;
         }
-        std::mem::swap(&mut self.open, &mut self.flown);
-        self.open.bytes_mut().clear();
-        self.flown.bytes_mut().pad(BATCH_PADDING_BYTES);
+        let record = &self.filler[..self.sizes.record];
+        let batch = self.flown.bytes_mut();
+        batch.clear();
+        self.flown_senders.clear();
+        while batch.room() >= record.len() + BATCH_PADDING_BYTES {
+            let Some(sender) = self.waiting.pop_front() else { break };
+            // A copy of the record's length, of bytes that do not matter.
+            batch.push(record, record.len());
+            self.flown_senders.push(sender);
+        }
+        batch.pad(BATCH_PADDING_BYTES);
         if self.offset + self.flown.len() as u64 > SEGMENT_BYTES {
             self.offset = 0;
         }
         let offset = self.offset;
         self.offset += self.flown.len() as u64;
-        std::mem::swap(&mut self.open_senders, &mut self.flown_senders);
-        self.open_senders.clear();
         self.in_flight = true;
         ops.write_sync(0, file, offset, self.flown.clone(), mode);
     }
