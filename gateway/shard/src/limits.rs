@@ -53,6 +53,10 @@ pub const UNANSWERED_PER_CONNECTION_MAX: u32 = 1024;
 /// Ranges in flight on one connection (PROTOCOL, `GetRange`).
 pub const RANGES_PER_CONNECTION_MAX: u8 = 2;
 
+/// Ranges of cold users that are known to be in their streams: 64 B each, 4 MiB. A full table is emptied; then a range is
+/// written once more, which changes nothing.
+pub const WIDENED_MAX: usize = 65_536;
+
 /// Rows of one `ConversationList` page.
 pub const CONVERSATION_ROWS_MAX: usize = 50;
 

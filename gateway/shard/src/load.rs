@@ -12,7 +12,7 @@ use crate::state::{read_conversation, read_part, read_user_state};
 use crate::streams::{HotConversation, HotUser};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
-use tidegate_ids::{Location, ShardIndex, StreamId, StreamKind, UserId};
+use tidegate_ids::{ConversationId, Location, ShardIndex, StreamId, StreamKind, UserId};
 use tidegate_storage_log::{Direction, PackedRecords, PageEnd, ReadSpec, limits::PAGE_RECORDS_MAX};
 
 /// Who waits for a stream.
@@ -243,8 +243,21 @@ impl Shard {
         if self.streams.users.is_full() && !self.evict_user() {
             return false;
         }
+        self.forget_widened(hot.user.id);
         self.streams.users.insert(hot.user.id, hot);
         true
+    }
+
+    /// A hot user's ranges may be narrowed: what their stream covered while they were cold counts no more.
+    fn forget_widened(&mut self, user: UserId) {
+        let lowest = (user, ConversationId([0; 16]), None);
+        while let Some((key, _)) = self.widened.range(lowest..).next() {
+            if key.0 != user {
+                return;
+            }
+            let key = *key;
+            self.widened.remove(&key);
+        }
     }
 
     fn evict_user(&mut self) -> bool {

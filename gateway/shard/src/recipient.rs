@@ -3,12 +3,13 @@
 use crate::bytes::UserList;
 use crate::counters::Counter;
 use crate::event::ConnectionId;
+use crate::limits::WIDENED_MAX;
 use crate::mesh_frame::{Effect, Origin, Outcome, Recipients, ReplyClass, Request, Shipped, Stays};
 use crate::port::Lane;
 use crate::shard::{Shard, Turn};
 use crate::streams::HotUser;
 use tidegate_domain::{Answer, Consumed, Membership, QueueChange, UserRecord, WindowEntry};
-use tidegate_ids::{ConversationId, DeviceId, Position, PushNumber, ShardIndex, StreamId, UserId};
+use tidegate_ids::{ConversationId, DeviceId, Position, PushNumber, Sequence, ShardIndex, StreamId, UserId};
 use tidegate_schema::deliver::{self, PREFIX};
 use tidegate_schema::{Dirty, DrainDone, FLAG_NUMBERED, limits::HEADER_BYTES};
 use tidegate_ws::{Opcode, encode};
@@ -87,10 +88,7 @@ impl Shard {
         let except = (shipped.author.user == user).then_some(shipped.author.device);
         let (conversation, sequence) = (shipped.conversation, shipped.sequence);
         if !self.streams.users.contains(&user) {
-            if self.streams.locator(&StreamId::user(user)).has_devices {
-                self.append_user(user, UserRecord::WidenAll { except, conversation, from: sequence });
-            }
-            return;
+            return self.widen_cold(user, except, conversation, sequence);
         }
         let Self { streams, window_pool, connections, stats, .. } = self;
         let Some(hot) = streams.users.get_mut(&user) else { return };
@@ -126,6 +124,29 @@ impl Shard {
             let change = QueueChange::Widen { conversation, from: sequence };
             self.append_user(user, UserRecord::Queue { device, change });
         }
+    }
+
+    /// Opens a range for a user who is not in memory, unless their stream has one that covers it: told once per conversation,
+    /// not once per message, so a queue is bounded by conversations also while its user is cold.
+    fn widen_cold(
+        &mut self,
+        user: UserId,
+        except: Option<DeviceId>,
+        conversation: ConversationId,
+        from: Sequence,
+    ) {
+        if !self.streams.locator(&StreamId::user(user)).has_devices {
+            return;
+        }
+        let key = (user, conversation, except);
+        if self.widened.get(&key).is_some_and(|lowest| *lowest <= from) {
+            return;
+        }
+        if self.widened.len() >= WIDENED_MAX {
+            self.widened.clear();
+        }
+        self.widened.insert(key, from);
+        self.append_user(user, UserRecord::WidenAll { except, conversation, from });
     }
 
     fn on_slice(&mut self, conversation: ConversationId, first: bool, stays: &Stays<'_>) {

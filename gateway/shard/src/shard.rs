@@ -18,10 +18,10 @@ use crate::shutdown::Shutdown;
 use crate::streams::Streams;
 use crate::table::{IdHash, IdMap};
 use crate::walk::Walks;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::{Generator, Membership, Route, UserRecord, WindowPool};
 use tidegate_ids::{
-    ConversationId, DeviceId, Generation, Incarnation, MonotonicNs, Now, ShardIndex, UserId, WallMs,
+    ConversationId, DeviceId, Generation, Incarnation, MonotonicNs, Now, Sequence, ShardIndex, UserId, WallMs,
 };
 use tidegate_schema::Encoder;
 use tidegate_storage_log::Appender;
@@ -74,6 +74,8 @@ pub struct Shard {
     pub(crate) cursors: Cursors,
     pub(crate) slices: IdMap<ConversationId, Membership>,
     pub(crate) walks: Walks,
+    /// From where the streams of cold users have a range, by user, conversation and excepted device.
+    pub(crate) widened: BTreeMap<(UserId, ConversationId, Option<DeviceId>), Sequence>,
     pub(crate) asks: VecDeque<(UserId, DeviceId)>,
     pub(crate) lists: Lists,
     pub(crate) checkpoint: Checkpoint,
@@ -134,6 +136,7 @@ impl Shard {
             random,
             held_bytes: 0,
             generation: Generation(0),
+            widened: BTreeMap::new(),
             transfer: 0,
             asks: VecDeque::new(),
             owed: VecDeque::new(),
