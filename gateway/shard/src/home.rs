@@ -21,14 +21,11 @@ use tidegate_schema::{
 };
 use tidegate_storage_log::{AppendError, Direction, PackedRecords, PageEnd, ReadSpec};
 
-/// Bytes of places a request may need, so that one that was taken can always be answered.
-const ANSWERS_PER_REQUEST: usize = 1;
-
 impl Shard {
     /// Whether there is a place to hold the answer of one more request, and for it to wait for a cold stream.
-    pub(crate) fn can_take_request(&self, _frame: &[u8]) -> bool {
+    pub(crate) fn can_take_request(&self) -> bool {
         self.has_place_for_answer()
-            && self.loads.parked() + ANSWERS_PER_REQUEST <= self.limits.parked_max
+            && self.loads.parked() < self.limits.parked_max
             && self.reads.len() < self.limits.parked_max
     }
 

@@ -302,7 +302,7 @@ impl Shard {
                 let mut copy = std::mem::take(&mut self.frame);
                 copy.clear();
                 copy.extend_from_slice(frame);
-                let can_take = self.can_take_request(&copy);
+                let can_take = self.can_take_request();
                 if can_take {
                     turn.mesh.pop(from, Lane::Requests);
                     self.on_request(from, &copy, turn);
