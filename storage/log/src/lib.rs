@@ -32,6 +32,7 @@ mod room;
 mod salvage;
 mod scan;
 mod segment;
+mod snapshot;
 mod spine;
 mod staging;
 mod stream_index;
@@ -48,8 +49,13 @@ pub use medium::{Medium, MediumError, MemoryMedium};
 pub use packed::{PackedIter, PackedRecords};
 pub use page::{Direction, PageEnd, PageReader, ReadError, ReadSpec, read_page};
 pub use record::{Links, Placement, RecordHead, RecordState, RecordView, stored_len};
-pub use recover::{Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover};
+pub use recover::{Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover, recover_after};
 pub use scan::scan_chunk;
 pub use segment::{LogIdentity, PreviousEnd, SegmentHeader};
+pub use snapshot::{
+    Covered, Fold, MemoryRuns, MergeError, MergeSummary, Merger, OsError, RunStore, SNAPSHOT_FORMAT_VERSION,
+    SegmentFed, Snapshot, SnapshotEntries, SnapshotEntry, SnapshotError, SnapshotHeader, SnapshotPart,
+    SnapshotSink, SnapshotSource, SnapshotSummary, SnapshotWriter, WriteError,
+};
 pub use spine::{Spine, jump_sequence};
 pub use staging::Committed;

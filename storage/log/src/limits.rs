@@ -68,3 +68,33 @@ const _: () = assert!(BATCH_BYTES_MIN.is_multiple_of(BLOCK_BYTES_MAX));
 const _: () = assert!(SEGMENT_BYTES_MIN >= 2 * BATCH_BYTES_MIN);
 const _: () = assert!(SEGMENT_BYTES_PER_STREAM as usize >= 4 * FOOTER_ENTRY_BYTES);
 const _: () = assert!(BATCH_BYTES_DEFAULT as usize > 2 * RECORD_BYTES_MAX);
+
+/// A snapshot's block of entries: what a cold stream costs to read. Four pages, some eighty entries of ordinary size.
+pub const SNAPSHOT_BLOCK_BYTES: usize = 16 * 1024;
+/// The state of one stream: a user with ten devices of 10,000 ranges each, at 40 bytes, is 4 MB. A larger one ends the
+/// snapshot with an error, and the logs are kept.
+pub const SNAPSHOT_STATE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A block that holds one entry of the largest state.
+pub const SNAPSHOT_BLOCK_LENGTH_MAX: u32 = SNAPSHOT_STATE_BYTES_MAX as u32 + 64;
+/// Blocks of a snapshot, each 32 bytes of index in memory: 16 million are 256 GiB of states and 512 MiB of index.
+pub const SNAPSHOT_BLOCKS_MAX: usize = 16 * 1024 * 1024;
+/// Entries in a block of the index: 64 KiB at a time are checked at the opening.
+pub const SNAPSHOT_INDEX_BLOCK_ENTRIES: usize = 2048;
+/// The list of covered logs with their checkpoints: 1024 logs with 64 KiB each.
+pub const SNAPSHOT_COVERED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the records of a merge may take in memory before they are sorted and written out as a run: two million of them.
+pub const MERGE_BYTES_DEFAULT: usize = 128 * 1024 * 1024;
+/// The smallest such memory: a few records at a time, for tests.
+pub const MERGE_BYTES_MIN: usize = 1024;
+/// What folding needs of one record; `Fold::reduce` drops bodies, so no more than a record.
+pub const REDUCED_BYTES_MAX: usize = RECORD_BYTES_MAX;
+/// Runs merged at a time, and held on one level before they become one of the next: as many buffers of
+/// [`RUN_CHUNK_BYTES`], so 4 MiB. Two levels of 32 runs of 128 MiB are 128 GiB of records.
+pub const MERGE_RUNS_MAX: usize = 32;
+/// What is read and written of a run at once, under one checksum. A chunk is larger only if one record is.
+pub const RUN_CHUNK_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(SNAPSHOT_INDEX_BLOCK_ENTRIES <= u16::MAX as usize);
+const _: () = assert!(SNAPSHOT_BLOCK_BYTES / 32 <= u16::MAX as usize);
+const _: () = assert!(MERGE_RUNS_MAX >= 2 && SNAPSHOT_BLOCKS_MAX <= u32::MAX as usize);

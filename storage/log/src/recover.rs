@@ -9,11 +9,11 @@
 
 use crate::batch::Guard;
 use crate::limits::{DAMAGE_REPORTS_MAX, SEGMENT_BYTES_MAX};
-use crate::medium::Medium;
+use crate::medium::{Medium, MediumError};
 use crate::record::RecordView;
 use crate::replay::Replay;
 use crate::segment::{LogIdentity, PreviousEnd};
-use crate::survey::{Usage, survey};
+use crate::survey::{Surveyed, Usage, survey};
 use crate::window::Window;
 use core::fmt;
 use tidegate_ids::{BatchNumber, Position};
@@ -79,6 +79,21 @@ pub struct SegmentExtent {
     pub footer_offset: Option<u32>,
     /// What its batch headers are mixed with.
     pub guard: Guard,
+}
+
+impl SegmentExtent {
+    /// The end of this segment and its last batch: what a snapshot that folds it says it covers. `None` if that batch does
+    /// not hold; then what the next segment's header says of it is as good.
+    ///
+    /// # Errors
+    /// Those of the medium.
+    pub fn last<M: Medium>(&self, medium: &mut M) -> Result<Option<PreviousEnd>, MediumError> {
+        medium.segment_len(self.segment)?;
+        let mut window = Window::new(medium, self.guard);
+        window.open(self.segment);
+        let end = Position::new(self.segment, self.end);
+        Ok(window.trailer(self.end).map(|header| PreviousEnd { end, batch: header.number }))
+    }
 }
 
 /// An unacknowledged tail.
@@ -154,6 +169,14 @@ pub enum RecoverError {
     },
     /// A segment is of another log.
     MixedLogs(u32),
+    /// The log did not go on from where a snapshot says it was folded to: the snapshot is of another history. Recovered by
+    /// another snapshot, or by none.
+    Covered {
+        /// The segment that says otherwise.
+        segment: u32,
+        /// What it says came before.
+        found: PreviousEnd,
+    },
 }
 
 /// Reads the log whose segments are listed, oldest first, and gives every record of it to `on_record`, in order.
@@ -167,8 +190,24 @@ pub fn recover<M: Medium>(
     directory: Option<[u8; 16]>,
     on_record: impl FnMut(RecordView<'_>),
 ) -> Result<Recovered, RecoverError> {
+    recover_after(medium, segments, directory, PreviousEnd::default(), on_record)
+}
+
+/// Like [`recover`], but everything before `covered` is known from a snapshot: only segments behind it are read, and only
+/// they are among the extents. `covered` is the end of a sealed segment, or the default for nothing.
+///
+/// # Errors
+/// Those of [`recover`], and [`RecoverError::Covered`] if the log says that it went on from elsewhere.
+pub fn recover_after<M: Medium>(
+    medium: &mut M,
+    segments: &[u32],
+    directory: Option<[u8; 16]>,
+    covered: PreviousEnd,
+    on_record: impl FnMut(RecordView<'_>),
+) -> Result<Recovered, RecoverError> {
     let lengths: Vec<(u32, Option<u32>)> = segments
         .iter()
+        .filter(|segment| **segment > covered.end.segment)
         .map(|segment| {
             let len = medium.segment_len(*segment).ok();
             (*segment, len.map(|len| len.min(u64::from(SEGMENT_BYTES_MAX)) as u32))
@@ -178,8 +217,10 @@ pub fn recover<M: Medium>(
     let mut window = Window::new(medium, guard);
     let all = survey(&mut window, &lengths, directory)?;
     let identity = all.iter().rev().find_map(|one| one.header).map(|header| header.identity);
-    let mut replay = Replay::new(window, on_record, Recovered { identity, ..Recovered::default() });
-    let mut last_used = 0;
+    check_covered(&all, covered)?;
+    let out = Recovered { identity, previous: covered, ..Recovered::default() };
+    let mut replay = Replay::new(window, on_record, out);
+    let mut last_used = covered.end.segment;
     for one in all.iter().filter(|one| one.usage == Usage::Used) {
         replay.segment(one);
         last_used = one.segment;
@@ -194,6 +235,22 @@ pub fn recover<M: Medium>(
     Ok(replay.finish())
 }
 
+/// Holds a snapshot's word against that of the first segment behind it.
+fn check_covered(all: &[Surveyed], covered: PreviousEnd) -> Result<(), RecoverError> {
+    if covered == PreviousEnd::default() {
+        return Ok(());
+    }
+    let first = all.iter().filter(|one| one.usage == Usage::Used).find_map(|one| one.header);
+    match first {
+        // A segment in between is missing or has lost its header; recovery says so.
+        Some(header) if header.previous.end.segment > covered.end.segment => Ok(()),
+        Some(header) if header.previous != covered => {
+            Err(RecoverError::Covered { segment: header.segment, found: header.previous })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl fmt::Display for RecoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -205,6 +262,11 @@ impl fmt::Display for RecoverError {
                 write!(f, "segment {segment} has encoding {encoding}, which this program does not know")
             }
             Self::MixedLogs(segment) => write!(f, "segment {segment} belongs to another log"),
+            Self::Covered { segment, found } => write!(
+                f,
+                "segment {segment} went on from {} after batch {}, which is not where the snapshot ends",
+                found.end, found.batch
+            ),
         }
     }
 }

@@ -34,8 +34,11 @@ struct Walk<'a> {
 }
 
 impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
-    pub(crate) const fn new(window: Window<'m, M>, on_record: F, out: Recovered) -> Self {
-        Self { window, on_record, out, expected: None }
+    /// `out.previous` is where the log is known to be folded to; the default: nowhere.
+    pub(crate) fn new(window: Window<'m, M>, on_record: F, out: Recovered) -> Self {
+        let batch = out.previous.batch;
+        let expected = (batch.0 > 0).then(|| batch.next());
+        Self { window, on_record, out, expected }
     }
 
     /// Reads a used segment.

@@ -51,13 +51,15 @@ pub(crate) struct Scan<'m, M> {
     extent: &'m SegmentExtent,
     /// Where the batch at hand starts.
     pub(crate) at: u32,
+    /// What was damaged on the way.
+    pub(crate) found: Recovered,
 }
 
 impl<'m, M: Medium> Scan<'m, M> {
     pub(crate) fn new(medium: &'m mut M, extent: &'m SegmentExtent) -> Self {
         let mut window = Window::new(medium, extent.guard);
         window.open(extent.segment);
-        Self { window, extent, at: extent.block_bytes }
+        Self { window, extent, at: extent.block_bytes, found: Recovered::default() }
     }
 
     /// Finds the batch that holds `offset`: itself a batch's start, or somewhere behind one.
@@ -101,9 +103,8 @@ impl<'m, M: Medium> Scan<'m, M> {
             return;
         }
         let to = self.next_sound(end);
-        let mut ignored = Recovered::default();
         let numbers = BatchNumber(0)..BatchNumber(u64::MAX);
-        salvage(&mut self.window, &mut ignored, &mut take, extent.segment, self.at..to, numbers);
+        salvage(&mut self.window, &mut self.found, &mut take, extent.segment, self.at..to, numbers);
         self.at = to;
     }
 

@@ -5,8 +5,8 @@ mod harness;
 use harness::{DIRECTORY, Kept, Log, body, identity, recover_all, small, stream};
 use tidegate_ids::Location;
 use tidegate_storage_log::{
-    AppenderConfig, AppenderStart, DamageKind, Medium, MediumError, MemoryMedium, RecoverError, Recovered,
-    crc32c, recover,
+    AppenderConfig, AppenderStart, DamageKind, Medium, MediumError, MemoryMedium, PreviousEnd, RecoverError,
+    Recovered, SegmentExtent, crc32c, recover, recover_after,
 };
 
 fn tiny() -> AppenderConfig {
@@ -315,6 +315,54 @@ fn segments_dropped_at_the_old_end_are_no_damage() {
     let wanted: Vec<Kept> = log.kept.iter().filter(|one| one.location.segment > 1).cloned().collect();
     assert_eq!(kept, wanted);
     assert_eq!(recovered.damage, []);
+}
+
+/// What a snapshot covers is not read again; what follows it is the same as in a recovery from the beginning.
+#[test]
+fn a_recovery_behind_a_snapshot_gives_out_the_rest() {
+    for is_sealed in [true, false] {
+        let mut log = Log::new(tiny());
+        log.fill(120, 5, 3);
+        if is_sealed {
+            log.appender.seal();
+            log.flush();
+        }
+        let numbers = log.medium.numbers();
+        let (whole, _) = recover_all(&log.medium);
+        let sealed = whole.extents.iter().filter(|extent| extent.footer_offset.is_some());
+        let sealed: Vec<SegmentExtent> = sealed.copied().collect();
+        assert!(sealed.len() >= 3);
+        for extent in &sealed {
+            let covered = extent.last(&mut log.medium).expect("there").expect("its seal holds");
+            let mut medium = log.medium.clone();
+            medium.segments.retain(|number, _| *number > extent.segment);
+            let mut kept = Vec::new();
+            let rest = recover_after(&mut medium, &numbers, None, covered, |one| kept.push(Kept::of(&one)))
+                .expect("one log");
+            let wanted = log.kept.iter().filter(|one| one.location.segment > extent.segment);
+            assert_eq!(kept, wanted.cloned().collect::<Vec<_>>());
+            assert_eq!((rest.previous, rest.unclean, rest.damage_count), (whole.previous, !is_sealed, 0));
+            assert_eq!(rest.extents, whole.extents[whole.extents.len() - rest.extents.len()..]);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_history_is_refused() {
+    let log = several(true);
+    let (whole, _) = recover_all(&log.medium);
+    let numbers = log.medium.numbers();
+    let covered = whole.extents[0].last(&mut log.medium.clone()).expect("there").expect("its seal holds");
+    let check = |covered: PreviousEnd, refused: bool| {
+        let got = recover_after(&mut log.medium.clone(), &numbers, None, covered, |_| {});
+        let segment = numbers[1];
+        let found = whole.extents[0].last(&mut log.medium.clone()).expect("there").expect("its seal holds");
+        assert_eq!(got.err(), refused.then_some(RecoverError::Covered { segment, found }), "{covered:?}");
+    };
+    check(covered, false);
+    check(PreviousEnd { batch: covered.batch.next(), ..covered }, true);
+    let end = Location::new(covered.end.segment, covered.end.offset - 512);
+    check(PreviousEnd { end, ..covered }, true);
 }
 
 #[test]
