@@ -35,7 +35,7 @@ pub mod segment {
     pub const EPOCH_AT: usize = 28;
     /// u16: the shard of the log.
     pub const SHARD_AT: usize = 32;
-    /// u16: 0 as written by the appender; 1 reserved for a rewritten segment in compressed blocks.
+    /// u16: 0 as written by the appender; 1 rewritten in compressed blocks.
     pub const ENCODING_AT: usize = 34;
     /// u32: the segment of this log before this one, 0 for none.
     pub const PREVIOUS_SEGMENT_AT: usize = 36;
@@ -47,6 +47,34 @@ pub mod segment {
     pub const INCARNATION_AT: usize = 56;
     /// Sixteen bytes: the id of the data directory.
     pub const DIRECTORY_AT: usize = 64;
+    /// Rewritten only. u32: where the last batch ends in the uncompressed segment.
+    pub const END_AT: usize = 80;
+    /// Rewritten only. u32: bytes of the whole file.
+    pub const FILE_BYTES_AT: usize = 84;
+    /// Rewritten only. u64: the number of the last batch.
+    pub const LAST_BATCH_AT: usize = 88;
+    /// Rewritten only. u64: the time of the oldest live record, all ones if nothing lives.
+    pub const OLDEST_LIVE_AT: usize = 96;
+    /// Rewritten only. u32: records without a body.
+    pub const HOLES_AT: usize = 104;
+    /// Rewritten only. u32: CRC-32C of the table of blocks.
+    pub const TABLE_CHECKSUM_AT: usize = 108;
+}
+
+/// Bytes of the uncompressed segment in one block of a rewritten one; the last block ends with the last batch.
+pub const REWRITTEN_BLOCK_BYTES: usize = 64 * 1024;
+
+/// The bytes of one entry in the table of blocks of a rewritten segment.
+pub const BLOCK_ENTRY_BYTES: usize = 12;
+
+/// Offsets in an entry of the table of blocks.
+pub mod block {
+    /// u32: bytes of the block in the file: 0 if all of it is zero, its own length if it is stored as it is.
+    pub const STORED_BYTES_AT: usize = 0;
+    /// u32: CRC-32C of those bytes.
+    pub const STORED_CHECKSUM_AT: usize = 4;
+    /// u32: CRC-32C of the block itself.
+    pub const CHECKSUM_AT: usize = 8;
 }
 
 /// The bytes of a batch header.

@@ -7,6 +7,8 @@
 //! - Batches start on block boundaries and are zero-padded under their checksum; no synced block is written again.
 //! - A location never moves, and within one log locations rise in the order of the appends.
 //! - An append reads nothing: its links come from the stream's [`Spine`], which lives in the stream's fold.
+//! - A rewritten segment is read as the uncompressed one through [`Inflated`]; under every offset lies the same record, or
+//!   its head and no body.
 //! - What is damaged is reported and never given out; what was never acknowledged is cut and never comes back.
 #![forbid(unsafe_code)]
 
@@ -15,11 +17,14 @@ pub mod limits;
 
 mod append;
 mod batch;
+mod block_table;
 mod buffer;
+mod check;
 mod checksum;
 mod config;
 mod fetch;
 mod footer;
+mod inflate;
 mod medium;
 mod packed;
 mod page;
@@ -27,6 +32,7 @@ mod record;
 mod recover;
 mod replay;
 mod rescue;
+mod rewrite;
 mod roll;
 mod room;
 mod salvage;
@@ -42,16 +48,21 @@ mod window;
 pub use append::{AppendError, Appender, NewRecord, StagedBatch};
 pub use batch::{BatchHeader, BatchKind, Guard};
 pub use buffer::BatchBytes;
+pub use check::check_rewritten;
 pub use checksum::crc32c;
 pub use config::{AppenderConfig, AppenderStart, ConfigError};
 pub use footer::{FooterEntry, read_footer};
+pub use inflate::Inflated;
 pub use medium::{Medium, MediumError, MemoryMedium};
 pub use packed::{PackedIter, PackedRecords};
 pub use page::{Direction, PageEnd, PageReader, ReadError, ReadSpec, read_page};
 pub use record::{Links, Placement, RecordHead, RecordState, RecordView, stored_len};
 pub use recover::{Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover, recover_after};
+pub use rewrite::{
+    ClosedSegment, Keep, RewriteError, RewriteSink, Rewrote, Tally, closed_segment, rewrite, tally,
+};
 pub use scan::scan_chunk;
-pub use segment::{LogIdentity, PreviousEnd, SegmentHeader};
+pub use segment::{ENCODING_PLAIN, ENCODING_REWRITTEN, LogIdentity, PreviousEnd, Rewritten, SegmentHeader};
 pub use snapshot::{
     Covered, Fold, MemoryRuns, MergeError, MergeSummary, Merger, OsError, RunStore, SNAPSHOT_FORMAT_VERSION,
     SegmentFed, Snapshot, SnapshotEntries, SnapshotEntry, SnapshotError, SnapshotHeader, SnapshotPart,

@@ -54,6 +54,15 @@ pub const RESCUE_SEGMENTS_MAX: u32 = 16;
 /// Records with lost links that one page or chain looks past; beyond, what no other link reaches counts as damaged.
 pub const RESCUES_MAX: u32 = 8;
 
+/// Blocks of rewritten segments that one reader holds inflated: 2 MiB. A page's second pass goes back over the records
+/// that its first one touched last, so most of a page of 50 that lie far apart is inflated once.
+pub const INFLATED_BLOCKS_MAX: usize = 32;
+/// Tables of rewritten segments that one reader holds: 12 KiB each for 64 MiB, as many as files it keeps open.
+pub const TABLES_MAX: usize = 64;
+
+/// How hard blocks are compressed. Nobody waits for it, and inflating costs the same at any level.
+pub const COMPRESSION_LEVEL: i32 = 6;
+
 /// Records in one page or chain, whatever is asked for: bounds the walk that one request can cause.
 pub const PAGE_RECORDS_MAX: u32 = 4096;
 /// Links followed by one request for a command number before it gives up.

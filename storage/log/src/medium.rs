@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Segments to read, by number. Never used for writing.
 pub trait Medium {
-    /// Bytes of a segment as it lies there.
+    /// Bytes of a segment as it lies there; a rewritten one may tell the uncompressed ones.
     ///
     /// # Errors
     /// [`MediumError::Missing`] if there is no such segment (dropped, or never made).
@@ -16,6 +16,12 @@ pub trait Medium {
     /// # Errors
     /// [`MediumError::Unreadable`] is taken for damage of these bytes, never for the end of the process.
     fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError>;
+
+    /// Whether rewritten segments are read as the uncompressed segments they stand for, see [`crate::Inflated`]. Where
+    /// they are not, recovery refuses them.
+    fn inflates(&self) -> bool {
+        false
+    }
 }
 
 impl<M: Medium> Medium for &mut M {
@@ -26,6 +32,10 @@ impl<M: Medium> Medium for &mut M {
     fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError> {
         (**self).read(segment, offset, into)
     }
+
+    fn inflates(&self) -> bool {
+        (**self).inflates()
+    }
 }
 
 /// Why bytes could not be had. The world's fault.
@@ -33,13 +43,13 @@ impl<M: Medium> Medium for &mut M {
 pub enum MediumError {
     /// There is no such segment. A link into it ends the walk: retention dropped it.
     Missing(u32),
-    /// The device refused; the number is the operating system's, 0 if there is none.
+    /// The device refused, or what it gave fails its checksum: a block of a rewritten segment.
     Unreadable {
         /// The segment.
         segment: u32,
         /// Where in it.
         offset: u64,
-        /// `errno`.
+        /// `errno`, 0 for a checksum.
         os_error: i32,
     },
 }
@@ -48,6 +58,9 @@ impl fmt::Display for MediumError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(segment) => write!(f, "segment {segment} is not there"),
+            Self::Unreadable { segment, offset, os_error: 0 } => {
+                write!(f, "the block of segment {segment} at {offset} fails its checksum")
+            }
             Self::Unreadable { segment, offset, os_error } => {
                 write!(f, "segment {segment} cannot be read at {offset} (os error {os_error})")
             }

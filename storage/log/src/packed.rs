@@ -1,6 +1,8 @@
-//! Records on their way from a reader: each its location (u64), then the record as a segment holds it.
+//! Records on their way from a reader: each its location (u64), then the record as a segment holds it. Of a hole, whose
+//! body is zeroes, only the header.
 
-use crate::record::{RecordView, parse};
+use crate::descriptor::RECORD_HEADER_BYTES;
+use crate::record::{RecordState, RecordView, parse, parse_hole, write_header};
 use tidegate_ids::Location;
 
 const LOCATION_BYTES: usize = 8;
@@ -37,20 +39,31 @@ impl<'a> Iterator for PackedIter<'a> {
 
     fn next(&mut self) -> Option<RecordView<'a>> {
         let (location, stored) = self.rest.split_first_chunk::<LOCATION_BYTES>()?;
-        let record = parse(stored, Location::from_u64(u64::from_le_bytes(*location)))?;
-        self.rest = &stored[record.stored_len()..];
+        let location = Location::from_u64(u64::from_le_bytes(*location));
+        let record = parse_hole(stored, location).or_else(|| parse(stored, location))?;
+        self.rest = &stored[packed_body_end(record.placement.state, record.stored_len())..];
         Some(record)
     }
 }
 
 /// Bytes that a record takes when packed.
 #[must_use]
-pub(crate) const fn packed_len(stored_len: usize) -> usize {
-    LOCATION_BYTES + stored_len
+pub(crate) const fn packed_len(state: RecordState, stored_len: usize) -> usize {
+    LOCATION_BYTES + packed_body_end(state, stored_len)
+}
+
+const fn packed_body_end(state: RecordState, stored_len: usize) -> usize {
+    if state.is_hole() { RECORD_HEADER_BYTES } else { stored_len }
 }
 
 /// Packs a record.
 pub(crate) fn pack(record: &RecordView<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&record.location.to_u64().to_le_bytes());
+    if record.is_hole() {
+        let mut header = [0; RECORD_HEADER_BYTES];
+        write_header(&mut header, &record.placement, &record.head);
+        out.extend_from_slice(&header);
+        return;
+    }
     record.write_stored(out);
 }

@@ -8,7 +8,7 @@ use crate::fetch::{Fetch, FetchError, MediumFetch, Remains, StagingFetch};
 use crate::limits::{NUMBER_STEPS_MAX, PAGE_RECORDS_MAX, RESCUES_MAX};
 use crate::medium::Medium;
 use crate::packed::{pack, packed_len};
-use crate::record::RecordHead;
+use crate::record::{RecordHead, RecordState, stored_len};
 use core::fmt;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
 
@@ -75,7 +75,7 @@ pub enum ReadSpec {
 /// How a read ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageEnd {
-    /// Records packed.
+    /// Records packed, holes among them: what expired or was erased has a state and no body, and is not damage.
     pub records: u32,
     /// The lowest sequence packed, 0 without any.
     pub first: Sequence,
@@ -210,7 +210,7 @@ fn chain(
         walk.steps += 1;
         let prev = match fetch.fetch(next) {
             Ok((record, links_sound)) if record.head.stream == stream => {
-                walk.chain.push(Collected::of(next, &record.head));
+                walk.collect(next, &record.head, record.placement.state);
                 links_sound.then_some(record.placement.prev)
             }
             // Another stream's record: the link is wrong.
@@ -255,17 +255,19 @@ fn by_number(
             return Ok(PageEnd { next, ..PageEnd::default() });
         }
         walk.steps += 1;
-        let head = match fetch.fetch(next) {
-            Ok((record, _)) => record.head,
+        let (head, state) = match fetch.fetch(next) {
+            Ok((record, _)) => (record.head, record.placement.state),
             // The head leads on past a broken body, unless it is this body that is wanted.
-            Err(FetchError::Damaged(Remains { head: Some(head), .. })) if head.number != number => head,
+            Err(FetchError::Damaged(Remains { head: Some(head), .. })) if head.number != number => {
+                (head, RecordState::Live)
+            }
             Err(error) => return Err(error.at(next)),
         };
         if head.stream != stream || head.number < number {
             break;
         }
         if head.number == number {
-            walk.chain.push(Collected::of(next, &head));
+            walk.collect(next, &head, state);
             break;
         }
         if head.device_prev >= next && head.device_prev != Location::SNAPSHOT {
@@ -282,8 +284,10 @@ fn at(walk: &mut Walk, fetch: &mut impl Fetch, location: Location) -> Result<Pag
     }
     walk.steps += 1;
     let (record, _) = fetch.fetch(location).map_err(|error| error.at(location))?;
-    walk.chain.push(Collected::of(location, &record.head));
-    Ok(PageEnd { complete: true, next: record.placement.prev, ..PageEnd::default() })
+    let (head, state) = (record.head, record.placement.state);
+    let prev = record.placement.prev;
+    walk.collect(location, &head, state);
+    Ok(PageEnd { complete: true, next: prev, ..PageEnd::default() })
 }
 
 fn is_record(location: Location) -> bool {
@@ -291,8 +295,9 @@ fn is_record(location: Location) -> bool {
 }
 
 impl Walk {
-    pub(crate) fn collect(&mut self, location: Location, head: &RecordHead) {
-        self.chain.push(Collected::of(location, head));
+    pub(crate) fn collect(&mut self, location: Location, head: &RecordHead, state: RecordState) {
+        let packed = packed_len(state, stored_len(head.body_len as usize)) as u32;
+        self.chain.push(Collected { location, sequence: head.sequence, packed });
     }
 
     pub(crate) const fn note_damaged(&mut self, records: u32) {
@@ -343,13 +348,6 @@ impl Walk {
         end.damaged += self.damaged;
         end.steps = self.steps;
         Ok(end)
-    }
-}
-
-impl Collected {
-    fn of(location: Location, head: &RecordHead) -> Self {
-        let packed = packed_len(crate::record::stored_len(head.body_len as usize)) as u32;
-        Self { location, sequence: head.sequence, packed }
     }
 }
 

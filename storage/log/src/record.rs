@@ -78,7 +78,7 @@ pub struct RecordView<'a> {
     pub placement: Placement,
     /// Its head.
     pub head: RecordHead,
-    /// Its body, opaque here.
+    /// Its body, opaque here; empty if the record is a hole, whatever length its head tells.
     pub body: &'a [u8],
 }
 
@@ -101,20 +101,35 @@ pub const fn stored_len(body_len: usize) -> usize {
     round_up(RECORD_HEADER_BYTES + body_len, RECORD_ALIGN)
 }
 
-impl RecordView<'_> {
-    /// Bytes that this record takes in a segment.
+impl RecordState {
+    /// Whether the body is gone.
     #[must_use]
-    pub const fn stored_len(&self) -> usize {
-        stored_len(self.body.len())
+    pub const fn is_hole(self) -> bool {
+        !matches!(self, Self::Live)
+    }
+}
+
+impl RecordView<'_> {
+    /// Whether the record's body is gone: expired or erased. [`RecordView::body`] is empty then.
+    #[must_use]
+    pub const fn is_hole(&self) -> bool {
+        self.placement.state.is_hole()
     }
 
-    /// Appends the record as a segment holds it: placement, head, body, padding.
+    /// Bytes that this record takes in a segment; a hole takes as many as the record did.
+    #[must_use]
+    pub const fn stored_len(&self) -> usize {
+        stored_len(self.head.body_len as usize)
+    }
+
+    /// Appends the record as a segment holds it: placement, head, body, padding. A hole's body is zeroes.
     pub fn write_stored(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.stored_len();
         let mut header = [0; RECORD_HEADER_BYTES];
         write_header(&mut header, &self.placement, &self.head);
         out.extend_from_slice(&header);
         out.extend_from_slice(self.body);
-        out.resize(out.len() + self.stored_len() - RECORD_HEADER_BYTES - self.body.len(), 0);
+        out.resize(end, 0);
     }
 }
 
@@ -153,7 +168,28 @@ pub(crate) fn parse(bytes: &[u8], location: Location) -> Option<RecordView<'_>> 
     let placement = parse_placement(header)?;
     let head = parse_head(header);
     let body = bytes.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + head.body_len as usize)?;
-    (stored_len(body.len()) <= bytes.len()).then_some(RecordView { location, placement, head, body })
+    let fits = stored_len(body.len()) <= bytes.len();
+    let body = if placement.state.is_hole() { &[] } else { body };
+    fits.then_some(RecordView { location, placement, head, body })
+}
+
+/// Reads the header of a record without looking at its checksums, for bytes as [`parse`] takes them: for a hole, of
+/// which no more than its header may be there.
+pub(crate) fn parse_hole(bytes: &[u8], location: Location) -> Option<RecordView<'_>> {
+    let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
+    let placement = parse_placement(header)?;
+    let head = parse_head(header);
+    let is_hole = placement.state.is_hole() && head.body_len as usize <= BODY_BYTES_MAX;
+    is_hole.then_some(RecordView { location, placement, head, body: &[] })
+}
+
+/// Turns the stored record at the front of `bytes` into a hole: its state changes, its body and its padding are zeroed.
+pub(crate) fn hollow(bytes: &mut [u8], state: RecordState) {
+    debug_assert!(state.is_hole());
+    put(bytes, placement::STATE_AT, (state as u32).to_le_bytes());
+    let sum = crc32c(&bytes[..placement::CHECKSUM_AT]);
+    put(bytes, placement::CHECKSUM_AT, sum.to_le_bytes());
+    bytes[RECORD_HEADER_BYTES..].fill(0);
 }
 
 /// The length of the stored record whose header starts `bytes`, if the head's checksum holds.
@@ -183,8 +219,10 @@ pub(crate) fn parse_logical(bytes: &[u8], location: Location) -> Result<(RecordV
     let placement = found.unwrap_or_default();
     let head = parse_head(header);
     let body = &bytes[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + head.body_len as usize];
-    let live = placement.state == RecordState::Live;
-    if live && crc32c(body) != head.body_checksum {
+    if placement.state.is_hole() {
+        return Ok((RecordView { location, placement, head, body: &[] }, true));
+    }
+    if crc32c(body) != head.body_checksum {
         return Err(Flaw::Body);
     }
     Ok((RecordView { location, placement, head, body }, found.is_some()))

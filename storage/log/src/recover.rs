@@ -142,10 +142,13 @@ pub enum DamageKind {
     },
     /// A footer or a seal; no record is lost.
     Footer,
-    /// A sector that the device refuses to read.
+    /// Sectors that the device refuses to read, or a block of a rewritten segment that fails its checksum.
     Unreadable,
     /// A whole segment is gone.
     Segment,
+    /// The header or the table of blocks of a rewritten segment, one of two copies: nothing is lost. The bytes are those of
+    /// the file. See [`crate::check_rewritten`].
+    Copy,
 }
 
 /// Why a log cannot be recovered at all. The operator's to mend; nothing was changed.

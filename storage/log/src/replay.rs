@@ -3,6 +3,7 @@
 use crate::batch::{BatchHeader, BatchKind};
 use crate::descriptor::{BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use crate::footer::seal_of;
+use crate::limits::BLOCK_BYTES_MIN;
 use crate::medium::Medium;
 use crate::record::{RecordView, parse};
 use crate::recover::{Cut, Damage, DamageKind, Recovered, SegmentExtent};
@@ -209,8 +210,8 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
 
     fn note_unreadable(&mut self, segment: u32) {
         let unreadable = core::mem::take(&mut self.window.unreadable);
-        for from in unreadable {
-            let to = from + crate::limits::BLOCK_BYTES_MIN;
+        for stretch in unreadable.chunk_by(|one, next| *next == *one + BLOCK_BYTES_MIN) {
+            let (from, to) = (stretch[0], stretch[stretch.len() - 1] + BLOCK_BYTES_MIN);
             self.out.note(Damage { kind: DamageKind::Unreadable, segment, from, to });
         }
     }

@@ -3,7 +3,7 @@
 use crate::append::{AppendError, Appender, OpenBatch, OpenSegment};
 use crate::batch::batch_len;
 use crate::descriptor::{BATCH_HEADER_BYTES, FORMAT_VERSION};
-use crate::segment::SegmentHeader;
+use crate::segment::{ENCODING_PLAIN, SegmentHeader};
 use crate::staging::{Staged, write_table};
 use crate::stream_index::{Slot, StreamIndex};
 use tidegate_ids::{Position, StreamId};
@@ -99,8 +99,9 @@ impl Appender {
             segment_bytes: self.segment_bytes as u32,
             block_bytes: self.block as u32,
             format_version: FORMAT_VERSION,
-            encoding: 0,
+            encoding: ENCODING_PLAIN,
             previous: self.previous,
+            rewritten: None,
         };
         header.encode(header_block);
         let index = self.free_indexes.pop().unwrap_or_else(|| StreamIndex::new(self.streams_max));

@@ -2,10 +2,16 @@
 
 use crate::checksum::crc32c;
 use crate::descriptor::{
-    FORMAT_VERSION, SEGMENT_HEADER_BYTES, array, get_u16, get_u32, get_u64, put, segment,
+    BLOCK_ENTRY_BYTES, FORMAT_VERSION, REWRITTEN_BLOCK_BYTES, SEGMENT_HEADER_BYTES, array, get_u16, get_u32,
+    get_u64, put, segment,
 };
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use tidegate_ids::{BatchNumber, Incarnation, Location, LogId, ShardIndex};
+use tidegate_ids::{BatchNumber, Incarnation, Location, LogId, ShardIndex, WallMs};
+
+/// A segment as the appender wrote it.
+pub const ENCODING_PLAIN: u16 = 0;
+/// A segment rewritten in compressed blocks.
+pub const ENCODING_REWRITTEN: u16 = 1;
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,10 +48,72 @@ pub struct SegmentHeader {
     pub block_bytes: u32,
     /// The format's version; only [`FORMAT_VERSION`] can be read.
     pub format_version: u16,
-    /// 0: as the appender wrote it.
+    /// [`ENCODING_PLAIN`] or [`ENCODING_REWRITTEN`]; no other can be read.
     pub encoding: u16,
     /// What came before.
     pub previous: PreviousEnd,
+    /// What the header of a rewritten segment says beyond that.
+    pub rewritten: Option<Rewritten>,
+}
+
+/// What a rewritten segment says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Where its last batch ends in the uncompressed segment; what lies behind is zero.
+    pub end: u32,
+    /// The number of that batch: everything in the segment was synced once.
+    pub last_batch: BatchNumber,
+    /// Bytes of the whole file.
+    pub file_bytes: u32,
+    /// When the oldest record with a body was stamped; the largest time if there is none.
+    pub oldest_live: WallMs,
+    /// Records without a body.
+    pub holes: u32,
+    /// CRC-32C of the table of blocks.
+    pub table_checksum: u32,
+}
+
+impl Rewritten {
+    /// How many blocks a segment has that ends there.
+    pub(crate) const fn blocks(end: u32) -> usize {
+        (end as usize).div_ceil(REWRITTEN_BLOCK_BYTES)
+    }
+
+    /// Bytes of the table of a segment that ends there.
+    pub(crate) const fn table_bytes(end: u32) -> usize {
+        Self::blocks(end) * BLOCK_ENTRY_BYTES
+    }
+
+    /// Bytes of the file beside its blocks: header and table, twice.
+    pub(crate) const fn frame_bytes(end: u32) -> usize {
+        2 * (SEGMENT_HEADER_BYTES + Self::table_bytes(end))
+    }
+
+    fn encode(&self, out: &mut [u8]) {
+        put(out, segment::END_AT, self.end.to_le_bytes());
+        put(out, segment::FILE_BYTES_AT, self.file_bytes.to_le_bytes());
+        put(out, segment::LAST_BATCH_AT, self.last_batch.0.to_le_bytes());
+        put(out, segment::OLDEST_LIVE_AT, self.oldest_live.0.to_le_bytes());
+        put(out, segment::HOLES_AT, self.holes.to_le_bytes());
+        put(out, segment::TABLE_CHECKSUM_AT, self.table_checksum.to_le_bytes());
+    }
+
+    /// `None` if the numbers do not fit each other.
+    fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES], segment_bytes: u32, block_bytes: u32) -> Option<Self> {
+        let found = Self {
+            end: get_u32(bytes, segment::END_AT),
+            last_batch: BatchNumber(get_u64(bytes, segment::LAST_BATCH_AT)),
+            file_bytes: get_u32(bytes, segment::FILE_BYTES_AT),
+            oldest_live: WallMs(get_u64(bytes, segment::OLDEST_LIVE_AT)),
+            holes: get_u32(bytes, segment::HOLES_AT),
+            table_checksum: get_u32(bytes, segment::TABLE_CHECKSUM_AT),
+        };
+        let end = found.end;
+        let ends_within = (block_bytes..=segment_bytes).contains(&end) && end.is_multiple_of(block_bytes);
+        let frame = Self::frame_bytes(end);
+        let fits = (frame..=frame + end as usize).contains(&(found.file_bytes as usize));
+        (ends_within && fits).then_some(found)
+    }
 }
 
 impl SegmentHeader {
@@ -66,6 +134,9 @@ impl SegmentHeader {
         put(out, segment::PREVIOUS_BATCH_AT, self.previous.batch.0.to_le_bytes());
         put(out, segment::INCARNATION_AT, self.identity.incarnation.0.to_le_bytes());
         put(out, segment::DIRECTORY_AT, self.identity.directory);
+        if let Some(rewritten) = &self.rewritten {
+            rewritten.encode(out);
+        }
         let sum = crc32c(&out[segment::VERSION_AT..SEGMENT_HEADER_BYTES]);
         put(out, segment::CHECKSUM_AT, sum.to_le_bytes());
     }
@@ -78,7 +149,7 @@ impl SegmentHeader {
         if !sound {
             return None;
         }
-        let header = Self {
+        let mut header = Self {
             identity: LogIdentity {
                 log: LogId {
                     epoch: get_u32(bytes, segment::EPOCH_AT),
@@ -100,13 +171,19 @@ impl SegmentHeader {
                 ),
                 batch: BatchNumber(get_u64(bytes, segment::PREVIOUS_BATCH_AT)),
             },
+            rewritten: None,
         };
         let block = header.block_bytes;
         let sizes_can_be = block.is_power_of_two()
             && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block)
             && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&header.segment_bytes)
             && header.segment_bytes.is_multiple_of(block);
-        let readable = sizes_can_be || header.format_version != FORMAT_VERSION;
-        readable.then_some(header)
+        if header.format_version != FORMAT_VERSION {
+            return Some(header);
+        }
+        if sizes_can_be && header.encoding == ENCODING_REWRITTEN {
+            header.rewritten = Some(Rewritten::decode(bytes, header.segment_bytes, block)?);
+        }
+        sizes_can_be.then_some(header)
     }
 }

@@ -5,9 +5,9 @@ use crate::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, HEADERLESS_SCAN_BYTES, SEGMENT_BYTES_MAX};
 use crate::medium::Medium;
 use crate::recover::RecoverError;
-use crate::segment::{PreviousEnd, SegmentHeader};
+use crate::segment::{ENCODING_PLAIN, PreviousEnd, SegmentHeader};
 use crate::window::Window;
-use tidegate_ids::BatchNumber;
+use tidegate_ids::{BatchNumber, Position};
 
 /// What a block that was never written looks like; compared as a whole, since whole segments are looked at.
 const ZEROES: [u8; BLOCK_BYTES_MAX as usize] = [0; BLOCK_BYTES_MAX as usize];
@@ -102,11 +102,16 @@ fn look<M: Medium>(
     if header.format_version != FORMAT_VERSION {
         return Err(RecoverError::Version { segment, version: header.format_version });
     }
-    if header.encoding != 0 {
+    if header.encoding != ENCODING_PLAIN && !(header.rewritten.is_some() && window.inflates()) {
         return Err(RecoverError::Encoding { segment, encoding: header.encoding });
     }
     let (bytes, block) = (header.segment_bytes, header.block_bytes);
-    Ok(Surveyed { header: Some(header), ..Surveyed::bare(segment, bytes, block, Usage::Used) })
+    // A rewritten segment knows its own end, so nothing in it is ever taken for a tail.
+    let bound =
+        header.rewritten.map(|it| PreviousEnd { end: Position::new(segment, it.end), batch: it.last_batch });
+    let last_batch = bound.map(|bound| bound.batch);
+    let bare = Surveyed::bare(segment, bytes, block, Usage::Used);
+    Ok(Surveyed { header: Some(header), bound, last_batch, ..bare })
 }
 
 /// A segment without a sound header was used if a sound header names it, or if a batch in it knows another one in it
@@ -141,6 +146,7 @@ fn bind(all: &mut [Surveyed]) {
                 one.bound = Some(next.previous);
                 one.last_batch = Some(next.previous.batch);
             }
+            _ if one.bound.is_some() => {}
             Some(Surveyed { header: Some(next), .. }) if next.previous.end.segment < one.segment => {
                 // The log went on without this one: it was cut whole.
                 one.usage = Usage::Torn;

@@ -35,6 +35,10 @@ impl<'m, M: Medium> Window<'m, M> {
     /// Goes on with another segment.
     pub(crate) fn open(&mut self, segment: u32) {
         self.segment = segment;
+        if self.medium.inflates() {
+            // Before its first read, a rewritten segment tells only what its file has. A refusal is met again below.
+            let _ = self.medium.read(segment, 0, &mut [0]);
+        }
         self.segment_len = self.medium.segment_len(segment).map_or(0, |len| len as usize);
         self.bytes.clear();
         self.unreadable.clear();
@@ -46,6 +50,10 @@ impl<'m, M: Medium> Window<'m, M> {
 
     pub(crate) const fn guard(&self) -> Guard {
         self.guard
+    }
+
+    pub(crate) fn inflates(&self) -> bool {
+        self.medium.inflates()
     }
 
     /// Exactly `len` bytes from `offset`.

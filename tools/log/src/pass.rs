@@ -114,7 +114,8 @@ fn describe(damage: &Damage) -> String {
         DamageKind::Links => String::from("the links of a record are damaged"),
         DamageKind::Batches { first, last } => format!("batches {first} to {last} are lost"),
         DamageKind::Footer => String::from("the footer is damaged"),
-        DamageKind::Unreadable => String::from("the device refuses to read"),
+        DamageKind::Unreadable => String::from("the device refuses to read, or a block fails its checksum"),
+        DamageKind::Copy => String::from("a copy of the header or the table is damaged"),
         DamageKind::Segment => return format!("segment {} is gone", damage.segment),
     };
     format!("segment {}, bytes {} to {}: {what}", damage.segment, damage.from, damage.to)

@@ -3,7 +3,7 @@
 use super::{Direction, PageEnd, ReadError, ReadSpec, Walk, is_record};
 use crate::fetch::{Fetch, FetchError, Remains};
 use crate::limits::PAGE_RECORDS_MAX;
-use crate::record::RecordHead;
+use crate::record::{RecordHead, RecordState};
 use crate::spine::jump_sequence;
 use tidegate_ids::{Location, Sequence, StreamId};
 
@@ -68,8 +68,8 @@ type Lost = (FetchError, Location);
 
 /// A record that was reached.
 struct Arrived {
-    /// Its head, if the record is sound.
-    head: Option<RecordHead>,
+    /// Its head and state, if the record is sound.
+    head: Option<(RecordHead, RecordState)>,
     jump: Cell,
     /// The record before; further back than the sequence before, if those between are lost with their links.
     prev: Cell,
@@ -92,7 +92,7 @@ impl<F: Fetch> Search<'_, F> {
             let prev = match arrived {
                 Ok((location, arrived)) => {
                     match arrived.head {
-                        Some(head) => walk.collect(location, &head),
+                        Some((head, state)) => walk.collect(location, &head, state),
                         None => walk.note_damaged(1),
                     }
                     arrived.prev
@@ -169,7 +169,7 @@ impl<F: Fetch> Search<'_, F> {
         let ours = |head: &RecordHead| head.stream == self.stream && head.sequence == cell.sequence;
         let (links, head) = match self.fetch.fetch(cell.location) {
             Ok((record, sound)) if ours(&record.head) => {
-                (sound.then_some(record.placement), Some(record.head))
+                (sound.then_some(record.placement), Some((record.head, record.placement.state)))
             }
             Err(FetchError::Damaged(remains)) if remains.head.is_none_or(|head| ours(&head)) => {
                 (remains.placement, None)

@@ -102,7 +102,7 @@ pub const ROOMS: &[Room] = &[
     pure(SCHEMA, 1, &[IDS, GENERATED], &["flatbuffers", "thiserror"]),
     pure(DOMAIN, 1, &[IDS], &["sha2", "thiserror", "xxhash-rust"]),
     pure(WS, 1, &[], &["base64", "httparse", "sha1", "thiserror"]),
-    pure(STORAGE_LOG, 2, &[IDS], &["crc-fast", "thiserror"]),
+    pure(STORAGE_LOG, 2, &[IDS], &["crc-fast", "thiserror", "zstd"]),
     pure(SHARD, 3, &[IDS, SCHEMA, DOMAIN, WS, STORAGE_LOG], &["thiserror"]),
     system(STORAGE_FILES, 4, &[IDS, STORAGE_LOG], &["memmap2", "rustix", "serde", "thiserror", "toml"]),
     system(MESH, 4, &[], &["loom", "rtrb", "thiserror"]),
