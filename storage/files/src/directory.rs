@@ -110,8 +110,10 @@ impl DataDir {
         if manifest != before {
             manifest::store(path, &manifest)?;
         }
-        useless.iter().try_for_each(|spare| remove(&layout::segment(path, spare.log, spare.number)))?;
-        survey.temporary.iter().try_for_each(|path| remove(path))?;
+        useless
+            .iter()
+            .try_for_each(|spare| layout::remove(&layout::segment(path, spare.log, spare.number)))?;
+        survey.temporary.iter().try_for_each(|path| layout::remove(path))?;
         let epoch = manifest.current().number;
         for shard in 0..options.shards {
             layout::make_dirs(&layout::log_dir(path, LogId { epoch, shard: ShardIndex(shard) }))?;
@@ -197,6 +199,11 @@ impl DataDir {
         SegmentReader::new(Arc::clone(&self.owned.catalog))
     }
 
+    /// The number that the next segment gets: above that of every one there is or was.
+    pub(crate) fn next_segment(&self) -> u32 {
+        self.owned.manifest().next_segment
+    }
+
     pub(crate) const fn owned(&self) -> &Arc<Owned> {
         &self.owned
     }
@@ -205,6 +212,10 @@ impl DataDir {
 impl Owned {
     pub(crate) fn root(&self) -> &Path {
         self.catalog.root()
+    }
+
+    pub(crate) const fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
     }
 
     fn manifest(&self) -> MutexGuard<'_, Manifest> {
@@ -316,13 +327,5 @@ fn block_bytes(directory: &Path, mode: WriteMode) -> Result<u32, OpenError> {
             Err(OpenError::DirectRefused { directory: directory.to_path_buf() })
         }
         Err(error) => Err(FileError::new("open for direct writes", &path, error).into()),
-    }
-}
-
-fn remove(path: &Path) -> Result<(), FileError> {
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(FileError::new("remove", path, error)),
     }
 }

@@ -1,4 +1,5 @@
-//! Names inside a data directory: `LOCK`, `MANIFEST`, `token.secret`, `log/<epoch>/<shard>/<segment>.seg`.
+//! Names inside a data directory: `LOCK`, `MANIFEST`, `token.secret`, `log/<epoch>/<shard>/<segment>.seg`,
+//! `snapshot/<number>.snap`.
 
 use crate::error::FileError;
 use crate::limits::SEGMENT_NUMBER_MAX;
@@ -11,6 +12,9 @@ pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const SECRET: &str = "token.secret";
 pub(crate) const LOGS: &str = "log";
+pub(crate) const SNAPSHOTS: &str = "snapshot";
+/// Below [`SNAPSHOTS`]: what a merge sets aside.
+pub(crate) const RUNS: &str = "runs";
 
 /// What a file in a log's directory is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,44 @@ pub(crate) fn entry(name: &str) -> Entry {
     name.strip_suffix(".seg.tmp").and_then(segment).map_or(Entry::Other, Entry::Temporary)
 }
 
+/// What a file in the directory of snapshots is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotName {
+    /// `<number>.snap`.
+    Snapshot(u64),
+    /// `<number>.snap.tmp`: being written, or left by a crash.
+    Temporary(u64),
+    /// Anything else: not ours to read or to remove.
+    Other,
+}
+
+pub(crate) fn snapshot_name(name: &str) -> SnapshotName {
+    let canonical = |digits: &str| {
+        let number: u64 = digits.parse().ok()?;
+        (number > 0 && number < u64::MAX && number.to_string() == digits).then_some(number)
+    };
+    if let Some(number) = name.strip_suffix(".snap").and_then(canonical) {
+        return SnapshotName::Snapshot(number);
+    }
+    name.strip_suffix(".snap.tmp").and_then(canonical).map_or(SnapshotName::Other, SnapshotName::Temporary)
+}
+
+pub(crate) fn snapshot_dir(root: &Path) -> PathBuf {
+    root.join(SNAPSHOTS)
+}
+
+pub(crate) fn snapshot(root: &Path, number: u64) -> PathBuf {
+    snapshot_dir(root).join(format!("{number}.snap"))
+}
+
+pub(crate) fn snapshot_temporary(root: &Path, number: u64) -> PathBuf {
+    snapshot_dir(root).join(format!("{number}.snap.tmp"))
+}
+
+pub(crate) fn runs_dir(root: &Path) -> PathBuf {
+    snapshot_dir(root).join(RUNS)
+}
+
 pub(crate) fn log_dir(root: &Path, log: LogId) -> PathBuf {
     root.join(LOGS).join(log.epoch.to_string()).join(log.shard.0.to_string())
 }
@@ -44,6 +86,27 @@ pub(crate) fn segment(root: &Path, log: LogId, number: u32) -> PathBuf {
 
 pub(crate) fn temporary(root: &Path, log: LogId, number: u32) -> PathBuf {
     log_dir(root, log).join(format!("{number}.seg.tmp"))
+}
+
+/// The names in a directory that are text; none if there is no such directory.
+pub(crate) fn names(directory: &Path) -> Result<Vec<String>, FileError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(FileError::new("list", directory, error)),
+    };
+    let name = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.file_name().into_string().ok());
+    let names: io::Result<Vec<Option<String>>> = entries.map(name).collect();
+    Ok(names.map_err(FileError::on("list", directory))?.into_iter().flatten().collect())
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(FileError::new("remove", path, error)),
+    }
 }
 
 /// Makes the entries of `directory` durable.
@@ -85,6 +148,18 @@ mod tests {
             ["0.seg", "01.seg", "+1.seg", "1.seg.old", "4294967294.seg", ".seg", "x.seg", "1.seg.tmp2"]
         {
             check(name, Entry::Other);
+        }
+    }
+
+    #[test]
+    fn only_canonical_names_are_snapshots() {
+        let check = |name: &str, expected| assert_eq!(snapshot_name(name), expected, "{name}");
+        check("1.snap", SnapshotName::Snapshot(1));
+        check("20.snap.tmp", SnapshotName::Temporary(20));
+        for name in
+            ["0.snap", "01.snap", "1.snap.bad", "runs", ".snap", "18446744073709551615.snap", "x.snap.tmp"]
+        {
+            check(name, SnapshotName::Other);
         }
     }
 

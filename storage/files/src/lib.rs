@@ -4,6 +4,7 @@
 //! - [`SegmentFactory`] keeps zeroed segments ready, on a thread of its own; a shard takes them from [`Spares`].
 //! - [`SegmentReader`] reads segments by `pread` (docs/decisions/0004-sealed-segments-by-pread.md), [`ReadPool`]
 //!   does so on a thread, and [`recover_all`] walks every log at a start.
+//! - [`Snapshots`] are the folded states of all streams, built on a helper thread; [`SnapshotFile`] reads one.
 //! - [`DirView`] looks at a directory without owning it, for tools.
 //! - [`secret`] is the file that tokens are signed with, where none is configured.
 //!
@@ -26,8 +27,12 @@ mod prepare;
 mod reader;
 mod recovery;
 mod replace;
+mod run_files;
 mod secret;
 mod segment;
+mod snapshot_build;
+mod snapshot_file;
+mod snapshots;
 mod survey;
 mod view;
 
@@ -38,7 +43,10 @@ pub use manifest::{Epoch, FORMAT_VERSION, HASH_VERSION, ManifestError};
 pub use pool::{ReadPool, ReadReply, ReadRequest};
 pub use prepare::PrepareError;
 pub use reader::SegmentReader;
-pub use recovery::{Progress, RecoverError, RecoveredLog, recover_all, recover_log};
+pub use recovery::{Progress, RecoverError, RecoveredLog, recover_after, recover_all, recover_log};
 pub use secret::{Secret, SecretError, secret};
 pub use segment::{SegmentFile, WriteMode};
-pub use view::{DirView, LogSegments, Problem, SegmentProblem};
+pub use snapshot_build::{BuildError, SnapshotBuilt, SnapshotPlan};
+pub use snapshot_file::{SnapshotFile, SnapshotReadError, SnapshotVerified};
+pub use snapshots::{BadSnapshot, SnapshotFlaw, Snapshots, SnapshotsError};
+pub use view::{DirView, LogSegments, Problem, SegmentProblem, ViewedSnapshots};

@@ -44,4 +44,17 @@ pub const SECRET_BYTES: usize = 32;
 /// How often a view reads the manifest again when a running gateway removes spares under it.
 pub const VIEW_ATTEMPTS_MAX: usize = 4;
 
+/// Good snapshots that are kept: the newest, and the one to fall back to if that is damaged.
+pub const SNAPSHOTS_KEPT: usize = 2;
+
+/// Damage of a snapshot is counted without limit but described only so often.
+pub const SNAPSHOT_PROBLEMS_MAX: usize = 64;
+
+/// Bytes of a snapshot gathered before they are written.
+pub const SNAPSHOT_WRITE_BYTES: usize = 1 << 20;
+
+/// A snapshot being written is synced after every so many bytes, so that the disk never owes more than this when a shard
+/// syncs a batch beside it.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 8 << 20;
+
 const _: () = assert!(SPARES_DEFAULT >= 1 && SPARES_DEFAULT <= SPARES_MAX);

@@ -3,9 +3,10 @@
 use crate::directory::DataDir;
 use crate::error::FileError;
 use crate::layout;
+use crate::view::LogSegments;
 use std::fs::File;
 use tidegate_ids::LogId;
-use tidegate_storage_log::{AppenderStart, PreviousEnd, RecordView, Recovered, recover};
+use tidegate_storage_log::{AppenderStart, Covered, PreviousEnd, RecordView, Recovered};
 
 /// How far a recovery is. Told once per segment that holds records, and at the end of each log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,29 +63,46 @@ impl RecoveredLog {
 /// See [`RecoverError`]. Damage is not an error: it is in the answer.
 pub fn recover_all(
     dir: &DataDir,
+    progress: impl FnMut(Progress),
+    each: impl FnMut(LogId, RecordView<'_>),
+) -> Result<Vec<RecoveredLog>, RecoverError> {
+    recover_after(dir, &[], progress, each)
+}
+
+/// Like [`recover_all`], but what a snapshot covers is neither read nor given out, and not among the extents. A log that is
+/// not in `covered` is walked from its beginning.
+///
+/// # Errors
+/// See [`RecoverError`]; [`tidegate_storage_log::RecoverError::Covered`] in it is the snapshot's fault.
+pub fn recover_after(
+    dir: &DataDir,
+    covered: &[Covered],
     mut progress: impl FnMut(Progress),
     mut each: impl FnMut(LogId, RecordView<'_>),
 ) -> Result<Vec<RecoveredLog>, RecoverError> {
-    let segments = dir.logs().iter().map(|log| log.segments.len()).sum();
+    let starts = |log: LogId| covered.iter().find(|covered| covered.log == log);
+    let starts = |log: LogId| starts(log).map_or_else(PreviousEnd::default, |covered| covered.previous);
+    let to_walk = |listed: &LogSegments| {
+        let start = starts(listed.log).end.segment;
+        listed.segments[listed.segments.partition_point(|&number| number <= start)..].to_vec()
+    };
+    let segments = dir.logs().iter().map(|log| to_walk(log).len()).sum();
     let mut answer = Vec::with_capacity(dir.logs().len());
     let (mut segments_done, mut records) = (0, 0);
     for listed in dir.logs() {
         let (log, mut seen, mut segment) = (listed.log, 0, 0);
-        let one = recover_log(dir, log, |record| {
+        let walked = to_walk(listed);
+        let one = recover_log(dir, log, starts(log), |record| {
             if record.location.segment != segment {
                 segment = record.location.segment;
-                let behind = listed.segments.partition_point(|&number| number < segment);
-                progress(Progress {
-                    log,
-                    segments_done: segments_done + behind,
-                    segments,
-                    records: records + seen,
-                });
+                let behind = walked.partition_point(|&number| number < segment);
+                let (segments_done, records) = (segments_done + behind, records + seen);
+                progress(Progress { log, segments_done, segments, records });
             }
             seen += 1;
             each(log, record);
         })?;
-        segments_done += listed.segments.len();
+        segments_done += walked.len();
         records += seen;
         progress(Progress { log, segments_done, segments, records });
         answer.push(one);
@@ -92,7 +110,8 @@ pub fn recover_all(
     Ok(answer)
 }
 
-/// Walks one log of `dir` and gives every record to `each`. Logs of one epoch may be walked at the same time, on threads.
+/// Walks one log of `dir` behind `covered` (the default: from its beginning) and gives every record to `each`. Logs of one
+/// epoch may be walked at the same time, on threads.
 ///
 /// # Errors
 /// See [`RecoverError`].
@@ -102,6 +121,7 @@ pub fn recover_all(
 pub fn recover_log(
     dir: &DataDir,
     log: LogId,
+    covered: PreviousEnd,
     each: impl FnMut(RecordView<'_>),
 ) -> Result<RecoveredLog, RecoverError> {
     let Some(listed) = dir.logs().iter().find(|listed| listed.log == log) else {
@@ -109,8 +129,9 @@ pub fn recover_log(
     };
     let segments = listed.segments.clone();
     let directory = Some(dir.identity(tidegate_ids::ShardIndex(0)).directory);
-    let recovered = recover(&mut dir.reader(), &segments, directory, each)
-        .map_err(|source| RecoverError::Log { log, source })?;
+    let recovered =
+        tidegate_storage_log::recover_after(&mut dir.reader(), &segments, directory, covered, each)
+            .map_err(|source| RecoverError::Log { log, source })?;
     make_durable(dir, log, &recovered)?;
     Ok(RecoveredLog { log, segments, recovered })
 }

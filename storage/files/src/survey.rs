@@ -78,7 +78,7 @@ impl Survey {
         let logs = root.join(layout::LOGS);
         let epochs: BTreeMap<String, u16> =
             manifest.epochs.iter().map(|epoch| (epoch.number.to_string(), epoch.shards)).collect();
-        for name in names(&logs)? {
+        for name in layout::names(&logs)? {
             let path = logs.join(&name);
             let Some(&shards) = epochs.get(&name) else {
                 if name.parse::<u32>().is_ok() {
@@ -86,7 +86,7 @@ impl Survey {
                 }
                 continue;
             };
-            for shard in names(&path)? {
+            for shard in layout::names(&path)? {
                 if shard.parse::<u32>().is_ok_and(|shard| shard >= u32::from(shards)) {
                     self.report(path.join(shard), Problem::Unlisted);
                 }
@@ -99,7 +99,7 @@ impl Survey {
     fn list(&mut self, root: &Path, log: LogId) -> Result<BTreeSet<u32>, FileError> {
         let directory = layout::log_dir(root, log);
         let mut numbers = BTreeSet::new();
-        for name in names(&directory)? {
+        for name in layout::names(&directory)? {
             match layout::entry(&name) {
                 Entry::Segment(number) => {
                     self.highest = self.highest.max(number);
@@ -161,18 +161,6 @@ impl Survey {
         }
         self.prepared.sort_by_key(|spare| spare.number);
     }
-}
-
-/// The names in a directory that are text; none if there is no such directory.
-fn names(directory: &Path) -> Result<Vec<String>, FileError> {
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(FileError::new("list", directory, error)),
-    };
-    let name = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.file_name().into_string().ok());
-    let names: io::Result<Vec<Option<String>>> = entries.map(name).collect();
-    Ok(names.map_err(FileError::on("list", directory))?.into_iter().flatten().collect())
 }
 
 fn read_header(file: &File, bytes: u64, manifest: &Manifest, log: LogId, number: u32) -> io::Result<Header> {

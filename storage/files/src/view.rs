@@ -3,8 +3,11 @@
 
 use crate::catalog::Catalog;
 use crate::error::{FileError, OpenError};
-use crate::manifest::{self, Epoch, Manifest};
+use crate::limits::SEGMENT_NUMBER_MAX;
+use crate::manifest::{self, Epoch, HASH_VERSION, Manifest};
 use crate::reader::SegmentReader;
+use crate::snapshot_file::SnapshotFile;
+use crate::snapshots::{self, BadSnapshot, Expected, SnapshotsError};
 use crate::survey::Survey;
 use crate::{layout, limits, lock};
 use std::fmt;
@@ -87,6 +90,15 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The snapshots of a directory, as a tool sees them; each the newest first.
+#[derive(Debug)]
+pub struct ViewedSnapshots {
+    /// Header, footer and index hold.
+    pub good: Vec<Arc<SnapshotFile>>,
+    /// What a start would pass over.
+    pub bad: Vec<BadSnapshot>,
+}
+
 /// A directory as it lies there.
 #[derive(Debug)]
 pub struct DirView {
@@ -164,6 +176,23 @@ impl DirView {
     #[must_use]
     pub fn problems(&self) -> &[SegmentProblem] {
         &self.problems
+    }
+
+    /// Its snapshots, good and bad, as they lie there now; a running gateway may replace them meanwhile, and those opened
+    /// stay readable.
+    ///
+    /// # Errors
+    /// See [`SnapshotsError`].
+    pub fn snapshots(&self) -> Result<ViewedSnapshots, SnapshotsError> {
+        let expected = Expected {
+            directory: self.manifest.directory,
+            hash_version: HASH_VERSION as u16,
+            logs: &self.logs,
+            // A running gateway names segments in its newest manifest only.
+            next_segment: if self.holder.is_some() { SEGMENT_NUMBER_MAX } else { self.manifest.next_segment },
+        };
+        let listed = snapshots::list(self.path(), &expected)?;
+        Ok(ViewedSnapshots { good: listed.good, bad: listed.bad })
     }
 
     /// A reader of this directory's segments.
