@@ -31,6 +31,8 @@ pub enum AppendError {
     StagingFull,
     /// The record never fits. The caller's fault.
     TooLarge,
+    /// A write or a sync has failed ([`Appender::fail`]): nothing is taken until the next start.
+    Failed,
 }
 
 /// A record to append.
@@ -98,6 +100,7 @@ pub struct Appender {
     pub(crate) appended_through: BatchNumber,
     pub(crate) appended_end: Position,
     in_flight: Option<InFlight>,
+    has_failed: bool,
 }
 
 /// The segment being filled; it has at least one batch, open or closed.
@@ -164,6 +167,7 @@ impl Appender {
             appended_through: start.previous.batch,
             appended_end: start.previous.end,
             in_flight: None,
+            has_failed: false,
         })
     }
 
@@ -201,6 +205,9 @@ impl Appender {
         let stored = stored_len(body_len);
         if stored > self.record_bytes_max {
             return Err(AppendError::TooLarge);
+        }
+        if self.has_failed {
+            return Err(AppendError::Failed);
         }
         let slot = self.make_room(&record.stream, stored)?;
         let (Some(open), Some(segment)) = (self.open.as_mut(), self.segment.as_mut()) else {
@@ -313,6 +320,21 @@ impl Appender {
         }
     }
 
+    /// The batch in flight could not be written or synced, so nobody knows what of it is on the device: everything that is
+    /// not committed is forgotten here, and nothing is appended or written until the next start has looked at the device.
+    /// What is committed stays readable.
+    pub fn fail(&mut self) {
+        self.has_failed = true;
+        self.in_flight = None;
+        self.open = None;
+        self.offsets.clear();
+        self.footers.clear();
+        self.staging.forget_uncommitted();
+        self.appended_through = self.last_synced;
+        self.appended_end = self.staging.committed_end();
+        debug_assert!(!self.has_batch());
+    }
+
     /// The last batch that is durable, with everything before it.
     #[must_use]
     pub const fn last_synced(&self) -> BatchNumber {
@@ -385,6 +407,9 @@ impl Appender {
 
     /// Ends the segment, as a clean stop does: take and sync batches until there are none. A later append opens another.
     pub fn seal(&mut self) {
+        if self.has_failed {
+            return;
+        }
         self.close_batch();
         self.finish_segment();
     }
@@ -396,6 +421,7 @@ impl fmt::Display for AppendError {
             Self::NoSegment => "no spare segment is ready",
             Self::StagingFull => "the staging memory is full",
             Self::TooLarge => "the record is larger than any batch",
+            Self::Failed => "the log has failed and is read-only",
         })
     }
 }

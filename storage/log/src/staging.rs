@@ -149,6 +149,12 @@ impl Staging {
         self.committed += 1;
     }
 
+    /// Drops what is in flight and what waits.
+    pub(crate) fn forget_uncommitted(&mut self) {
+        self.batches.truncate(self.committed);
+        self.taken = self.committed;
+    }
+
     pub(crate) const fn committed_end(&self) -> Position {
         self.committed_end
     }

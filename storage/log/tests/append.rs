@@ -4,7 +4,7 @@ mod harness;
 
 use harness::{Kept, Log, body, recover_all, small, stream};
 use std::collections::BTreeMap;
-use tidegate_ids::{BatchNumber, Location};
+use tidegate_ids::{BatchNumber, Location, Position};
 use tidegate_storage_log::{AppendError, AppenderConfig, ConfigError, MemoryMedium, read_footer};
 
 #[test]
@@ -197,6 +197,29 @@ fn refusals_change_nothing() {
     assert!(refused > 3);
     let (_, kept) = recover_all(&log.medium);
     assert_eq!(kept, log.kept);
+}
+
+/// A disk refuses a batch while others gather and wait: what was promised stays, the rest was never there.
+#[test]
+fn after_a_failed_write_only_what_is_committed_is_left() {
+    let mut log = Log::new(small());
+    let committed: Vec<Location> = (0..5).map(|_| log.append(stream(1), b"kept").unwrap()).collect();
+    let batch = log.write_batch().unwrap();
+    log.appender.synced(batch.number);
+    let end = log.appender.committed_end();
+    // One in flight, some closed behind it, one open.
+    let lost: Vec<Location> = (0..200).map(|_| log.append(stream(1), &[1; 200]).unwrap()).collect();
+    assert!(log.write_batch().is_some());
+    assert!(log.appender.appended_through() > log.appender.last_synced());
+    log.appender.fail();
+    assert_eq!(log.appender.appended_through(), log.appender.last_synced());
+    assert_eq!((log.appender.appended_end(), log.appender.committed_end()), (end, end));
+    assert!(committed.iter().all(|location| log.appender.read(*location).is_some()));
+    assert!(lost.iter().all(|location| log.appender.read(*location).is_none()));
+    assert_eq!(log.appender.committed(Position::default()).count(), committed.len());
+    assert_eq!(log.append(stream(2), b"late"), Err(AppendError::Failed));
+    log.appender.seal();
+    assert!(!log.appender.has_batch() && log.appender.take_batch().is_none());
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Journal {
         )
         .unwrap();
         let wakes = (0..options.shards).map(|_| Box::new(|| {}) as Box<dyn Fn() + Send>).collect();
-        let factory_options = FactoryOptions { spares: 1, reserve_bytes: 0 };
+        let factory_options = FactoryOptions { spares: 1, reserve_bytes: 0, ..FactoryOptions::default() };
         let (factory, spares) = SegmentFactory::start(&dir, factory_options, wakes).unwrap();
         let config = AppenderConfig {
             segment_bytes: options.segment_bytes,
@@ -132,7 +132,7 @@ impl Journal {
                 Ok(location) => return location,
                 Err(AppendError::NoSegment) => self.add_segment(shard),
                 Err(AppendError::StagingFull) => self.commit(),
-                Err(AppendError::TooLarge) => panic!("the test's record is too large"),
+                Err(error @ (AppendError::TooLarge | AppendError::Failed)) => panic!("{error}"),
             }
         }
     }
