@@ -2,7 +2,7 @@
 
 use crate::pump::News;
 use crate::signals;
-use crate::stats::{Board, Exporter, Phase, to_json};
+use crate::stats::{Board, Exporter, Phase, figures, to_json};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -64,10 +64,18 @@ async fn healthz() -> &'static str {
 /// Whether clients should be sent here.
 async fn readyz(State(admin): State<Admin>) -> Response {
     let refuse = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    let has = |path| admin.board.has(path);
     match admin.board.phase() {
+        Phase::Starting if has(figures::NO_SEGMENT) => refuse("starting: a shard has no segment yet\n"),
         Phase::Starting => refuse("starting\n"),
         Phase::Draining => refuse("draining\n"),
-        Phase::Ready if admin.board.is_latched() => refuse("read-only: the log of a shard failed\n"),
+        Phase::Ready if has(figures::LATCHED) => refuse("read-only: the log of a shard failed\n"),
+        Phase::Ready if has(figures::NO_SEGMENT) => {
+            refuse("no space: a shard has no segment, commands are refused\n")
+        }
+        Phase::Ready if has(figures::LOW_SPACE) => {
+            refuse("low on space: the disk is nearly full, commands are refused\n")
+        }
         Phase::Ready => "ready\n".into_response(),
     }
 }
@@ -128,9 +136,16 @@ mod tests {
         assert_eq!(get(address, "/healthz"), (200, "ok\n".into()));
         board.enter(Phase::Ready);
         check(200, "ready");
-        let latched = ShardStats { latched: true, ..ShardStats::default() };
-        board.publish(0, &Measured { shard: Some(&latched), ..Measured::default() });
+        let base = ShardStats::default();
+        let publish = |shard: &ShardStats| {
+            board.publish(0, &Measured { shard: Some(shard), ..Measured::default() });
+        };
+        publish(&ShardStats { latched: true, ..base });
         check(503, "read-only");
+        publish(&ShardStats { no_segment: true, low_space: true, ..base });
+        check(503, "no segment");
+        publish(&ShardStats { low_space: true, ..base });
+        check(503, "nearly full");
         board.publish(0, &Measured::default());
         board.enter(Phase::Draining);
         check(503, "draining");

@@ -15,7 +15,8 @@ use crate::port::Rings;
 use crate::pump::{News, Order, Pump, PumpSetup};
 use crate::scans::Scanner;
 use crate::segments::Segments;
-use crate::stats::{Board, Phase};
+use crate::space::SpaceWatch;
+use crate::stats::{Board, Phase, figures};
 use crate::token::{Secret, SecretOrigin, Verifier};
 use recovery::{Recovered, recover};
 use rings::ShardThread;
@@ -99,6 +100,7 @@ pub struct Gateway {
     board: Arc<Board>,
     factory: SegmentFactory,
     scanner: Scanner,
+    space: SpaceWatch,
 }
 
 /// What the first steps found.
@@ -128,9 +130,12 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         .map_err(BootError::system("start the admin thread"))?;
     let threads = rings::spawn(&ground.ring, &ground.cpus, ground.shards)?;
     let recovered = recover(&dir, Route::new(ground.shards))?;
-    let wiring = Wiring { config, ground: &ground, dir: &dir, board: &board, news: &news_sender };
+    let space = SpaceWatch::start(dir.path().to_owned(), config.storage.free_bytes_min)
+        .map_err(BootError::system("start the thread that watches free space"))?;
+    let wiring =
+        Wiring { config, ground: &ground, dir: &dir, board: &board, news: &news_sender, space: &space };
     let (factory, scanner) = wiring.start_shards(&threads, recovered)?;
-    Ok(Gateway { shards: threads, listeners, listen, admin, news, board, factory, scanner })
+    Ok(Gateway { shards: threads, listeners, listen, admin, news, board, factory, scanner, space })
 }
 
 /// What can refuse before anything was touched: secret, limits, io_uring.
@@ -247,6 +252,7 @@ struct Wiring<'a> {
     dir: &'a DataDir,
     board: &'a Arc<Board>,
     news: &'a Sender<News>,
+    space: &'a SpaceWatch,
 }
 
 impl Wiring<'_> {
@@ -286,6 +292,7 @@ impl Wiring<'_> {
             let log = LogId { epoch: self.dir.epoch(), shard: index };
             let (mesh, peers) = (Rings(mesh), peers.clone());
             let (board, news) = (Arc::clone(self.board), self.news.clone());
+            let space = Arc::clone(self.space.space());
             thread.start(Box::new(move |reactor: Reactor<BatchBytes>, orders| {
                 let pump = PumpSetup {
                     reactor,
@@ -296,6 +303,7 @@ impl Wiring<'_> {
                     scans,
                     segments,
                     log,
+                    space,
                     orders,
                     news,
                     board,
@@ -327,7 +335,7 @@ fn wake(waker: &ThreadWaker) -> Wake {
 impl Gateway {
     /// Serves until it is asked to stop and everything is committed and sealed. `ready` is called once.
     pub fn serve(self, ready: impl FnOnce(SocketAddr, SocketAddr)) {
-        let Self { shards, listeners, listen, admin, news, board, factory, scanner } = self;
+        let Self { shards, listeners, listen, admin, news, board, factory, scanner, space } = self;
         let mut waiting = Some((listeners, ready));
         let (mut ready_count, mut stopped_count) = (0, 0);
         let mut stopping = false;
@@ -368,6 +376,11 @@ impl Gateway {
         }
         scanner.join();
         drop(factory);
-        tracing::info!("stopped: everything is committed and sealed");
+        drop(space);
+        if board.has(figures::LATCHED) {
+            tracing::warn!("stopped; a log had failed: what was not committed before is not there");
+        } else {
+            tracing::info!("stopped: everything is committed and sealed");
+        }
     }
 }

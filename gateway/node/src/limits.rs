@@ -39,6 +39,13 @@ pub const SPARE_SLOTS_SHARE: usize = 16;
 /// See above.
 pub const SPARE_SLOTS_MIN: usize = 64;
 
+/// How often free space is looked at: a disk of this class takes about a gigabyte in this time, of which shards write only
+/// into segments that are there already, and making more asks for itself.
+pub const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// There is room again with one part in so many above the minimum.
+pub const SPACE_MARGIN_SHARE: u64 = 8;
+
 /// The stack of a shard's thread: the shard itself and one turn of it.
 pub const SHARD_STACK_BYTES: usize = 8 << 20;
 

@@ -11,6 +11,7 @@ use crate::limits::{COMPLETIONS_PER_TURN, COUNT_RANGES_INTERVAL_MS, PUBLISH_INTE
 use crate::port::Rings;
 use crate::scans::Scans;
 use crate::segments::Segments;
+use crate::space::Space;
 use crate::stats::{Board, Measured, PumpCounters};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -63,6 +64,8 @@ pub struct PumpSetup {
     pub segments: Segments,
     /// The log it writes.
     pub log: LogId,
+    /// How full the disk is.
+    pub space: Arc<Space>,
     /// From the main thread.
     pub orders: Receiver<Order>,
     /// To the main thread.
@@ -92,6 +95,8 @@ struct Core {
     segments_wanted: u32,
     /// Whether orders and helper threads are to be looked at.
     look: bool,
+    /// The shard has said in this turn that it is ready.
+    is_ready: bool,
     counters: PumpCounters,
 }
 
@@ -101,6 +106,9 @@ pub struct Pump {
     reactor: Reactor<BatchBytes>,
     orders: Receiver<Order>,
     board: Arc<Board>,
+    space: Arc<Space>,
+    /// What the shard was told of it.
+    low_space: bool,
     clock: Clock,
     next_tick: MonotonicNs,
     next_publish: MonotonicNs,
@@ -134,6 +142,7 @@ impl Pump {
             // The first segment comes unasked.
             segments_wanted: 1,
             look: true,
+            is_ready: false,
             counters: PumpCounters::default(),
         };
         Self {
@@ -141,6 +150,8 @@ impl Pump {
             reactor: setup.reactor,
             orders: setup.orders,
             board: setup.board,
+            space: setup.space,
+            low_space: false,
             clock: setup.clock,
             next_tick: MonotonicNs(0),
             next_publish: MonotonicNs(0),
@@ -166,7 +177,15 @@ impl Pump {
             more |= taken == COMPLETIONS_PER_TURN;
             self.core.perform_outputs(self.reactor.ops());
             more |= self.core.look;
+            let is_ready = std::mem::take(&mut self.core.is_ready);
+            if is_ready {
+                // Whoever hears of it finds the figures of a shard that is.
+                self.next_publish = now.monotonic;
+            }
             self.publish(now);
+            if is_ready {
+                self.core.tell(News::Ready(self.core.mesh.0.shard()));
+            }
             self.wait(more, now)?;
         }
     }
@@ -199,6 +218,11 @@ impl Pump {
     fn tick(&mut self, now: Now) {
         if now.monotonic >= self.next_tick {
             self.next_tick = now.monotonic.after(TICK_MS * MonotonicNs::MILLISECOND);
+            let low = self.space.is_low();
+            if low != self.low_space {
+                self.low_space = low;
+                self.core.shard.handle(Event::Space { low }, now, &mut self.core.mesh);
+            }
             self.core.shard.handle(Event::Tick, now, &mut self.core.mesh);
         }
     }
@@ -218,6 +242,7 @@ impl Pump {
             mesh_depth_bytes: core.mesh.depth_bytes(),
             reactor: *self.reactor.counters(),
             pump: core.counters,
+            free_bytes: self.space.free_bytes(),
             shard: Some(core.shard.stats()),
         };
         self.board.publish(core.mesh.0.shard(), &measured);
@@ -233,7 +258,9 @@ impl Pump {
             counters.busy_turns += 1;
             return self.reactor.submit_and_wait(Some(Duration::ZERO));
         }
-        if !mesh.0.announce_sleep() {
+        // Rings that are left as they are, for want of room in the log, are no reason to stay awake: what makes room comes
+        // as a completion.
+        if !mesh.0.announce_sleep() && !self.core.shard.is_held() {
             return self.reactor.submit_and_wait(Some(Duration::ZERO));
         }
         let until_tick = Duration::from_nanos(self.next_tick.since(now.monotonic));
@@ -298,22 +325,28 @@ impl Core {
 
     /// Gives the shard the segments it asked for, as far as they are prepared.
     fn take_segments(&mut self, now: Now) -> io::Result<()> {
+        let mut failed = None;
         while self.segments_wanted > 0 {
             match self.spares.take() {
-                None => return Ok(()),
+                None => break,
                 Some(SpareEvent::Ready(file)) => {
+                    failed = None;
                     let number = self.segments.add(&file)?;
                     self.segments_wanted -= 1;
                     self.shard.handle(Event::Segment { number }, now, &mut self.mesh);
                 }
                 Some(SpareEvent::Failed(error)) => {
                     self.counters.segments_failed += 1;
-                    tracing::error!(shard = self.mesh.0.shard(), %error, "no segment could be prepared; trying again");
+                    failed = Some(error);
                 }
                 Some(SpareEvent::PassedOver(path)) => {
                     tracing::warn!(path = %path.display(), "a prepared segment is not empty and was passed over");
                 }
             }
+        }
+        // A failure that a segment followed is over. One that lasts is said again from time to time.
+        if let Some(error) = failed {
+            tracing::error!(shard = self.mesh.0.shard(), %error, "no segment could be prepared; trying again");
         }
         Ok(())
     }

@@ -127,11 +127,11 @@ impl Board {
         total
     }
 
-    /// Whether a shard's log has failed, so that it is read-only.
+    /// Whether a figure is not zero in some shard, such as [`figures::LATCHED`].
     #[must_use]
-    pub fn is_latched(&self) -> bool {
-        let latched = self.figures.iter().position(|figure| figure.path == figures::LATCHED);
-        latched.is_some_and(|index| {
+    pub fn has(&self, path: &str) -> bool {
+        let found = self.figures.iter().position(|figure| figure.path == path);
+        found.is_some_and(|index| {
             self.shards.iter().any(|cells| cells.values[index].load(Ordering::Relaxed) > 0)
         })
     }

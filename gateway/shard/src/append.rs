@@ -1,6 +1,7 @@
 //! What goes into the log, and which memory of it goes with it.
 
 use crate::counters::Counter;
+use crate::latch::Served;
 use crate::limits::RECORDS_PER_STATE;
 use crate::records::{FLAG_COUNTABLE, RecordKind, write_user};
 use crate::shard::Shard;
@@ -41,7 +42,7 @@ impl Shard {
         command: &Accepted<'_>,
         wall: WallMs,
     ) -> Result<Appended, AppendError> {
-        let Self { log, streams, random, scratch, .. } = self;
+        let Self { log, streams, random, scratch, journal, .. } = self;
         let Some(hot) = streams.conversations.get_mut(&command.conversation) else {
             unreachable!("a command is appended to a hot conversation")
         };
@@ -92,6 +93,7 @@ impl Shard {
         hot.spine.push(location);
         hot.since_state += 1;
         let wants_state = hot.since_state >= RECORDS_PER_STATE;
+        journal.note(log.appended_through(), stream, streams.known(&stream), true);
         let locator = streams.locate(stream);
         locator.last = location;
         locator.sequence = stamp.sequence;
@@ -108,17 +110,17 @@ impl Shard {
             return;
         }
         if !self.owed.is_empty() || self.try_append_user(user, &record).is_err() {
-            self.owed.push_back((user, record));
+            self.owed.push(user, record, self.no_segment);
         }
     }
 
-    /// Appends what found staging full, in order.
+    /// Appends what found no room, in order.
     pub(crate) fn append_owed(&mut self) {
-        while let Some((user, record)) = self.owed.front().copied() {
-            if !self.latched && self.try_append_user(user, &record).is_err() {
+        while let Some((user, record)) = self.owed.front() {
+            if self.try_append_user(user, &record).is_err() {
                 return;
             }
-            self.owed.pop_front();
+            self.owed.pop();
         }
     }
 
@@ -127,13 +129,16 @@ impl Shard {
         let stream = StreamId::user(user);
         let locator = self.streams.locator(&stream);
         let kind = write_user(record, &mut self.scratch);
-        let location = self.log.append(&NewRecord {
+        let appended = self.log.append(&NewRecord {
             stream,
             kind: kind as u16,
             links: Links { prev: locator.last, jump: Location::NONE },
             body_parts: &[&self.scratch],
             ..NewRecord::default()
-        })?;
+        });
+        self.no_segment |= appended == Err(AppendError::NoSegment);
+        let location = appended?;
+        self.note_change(stream, record.is_served());
         let locator = self.streams.locate(stream);
         locator.last = location;
         locator.has_devices |= kind == RecordKind::DeviceRegistered;
@@ -144,8 +149,18 @@ impl Shard {
         Ok(())
     }
 
-    /// Writes a conversation's folded state; false if there was no room, then nothing has changed.
+    /// Notes a stream's locator before it changes with the record that was appended last.
+    fn note_change(&mut self, stream: StreamId, is_served: bool) {
+        let before = self.streams.known(&stream);
+        self.journal.note(self.log.appended_through(), stream, before, is_served);
+    }
+
+    /// Writes a conversation's folded state; false if there was no room, then nothing has changed. A failed log needs
+    /// none: it has every record that was committed.
     pub(crate) fn write_conversation_state(&mut self, id: &ConversationId) -> bool {
+        if self.latched {
+            return true;
+        }
         let Some(hot) = self.streams.conversations.get(id) else { return false };
         let (sequence, time) = (hot.conversation.last, hot.conversation.time);
         let mut bytes = std::mem::take(&mut self.scratch);
@@ -155,6 +170,7 @@ impl Shard {
         let state = self.append_state(stream, RecordKind::ConversationState, sequence, time, &bytes);
         self.scratch = bytes;
         let Some(state) = state else { return false };
+        self.note_change(stream, false);
         self.streams.locate(stream).state = state;
         if let Some(hot) = self.streams.conversations.get_mut(id) {
             hot.since_state = 0;
@@ -162,8 +178,13 @@ impl Shard {
         true
     }
 
-    /// Writes a user's folded state; their chain of records starts anew behind it.
+    /// Writes a user's folded state; their chain of records starts anew behind it. After the log has failed, what only
+    /// memory holds of their ranges is kept in memory.
     pub(crate) fn write_user_state(&mut self, id: UserId, time: WallMs) -> bool {
+        if self.latched {
+            self.keep_ranges(id);
+            return true;
+        }
         let Some(hot) = self.streams.users.get(&id) else { return false };
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
@@ -172,6 +193,7 @@ impl Shard {
         let state = self.append_state(stream, RecordKind::UserState, Sequence(0), time, &bytes);
         self.scratch = bytes;
         let Some(state) = state else { return false };
+        self.note_change(stream, false);
         let locator = self.streams.locate(stream);
         locator.state = state;
         locator.last = Location::NONE;

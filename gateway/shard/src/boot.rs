@@ -352,7 +352,9 @@ impl Shard {
             self.boot.told += 1;
         }
         let all_done = self.boot.done == self.route.shards() && !self.walks.are_under_way();
-        if all_done && self.owed.is_empty() && self.write_checkpoint(self.boot.ends.clone()) {
+        // A log that failed takes no checkpoint: the shard serves what there is, and the next start feeds it all again.
+        let settled = all_done && self.owed.is_empty();
+        if settled && (self.latched || self.write_checkpoint(self.boot.ends.clone())) {
             self.boot.stage = Stage::Committing;
             self.after_commit(Waiting::Ready);
         }

@@ -55,8 +55,11 @@ impl Commits {
         self.waiting.is_empty() && self.results_count == 0
     }
 
-    fn clear(&mut self) {
-        self.waiting.clear();
+    /// The batch in flight has failed: gives what waited for it and for those behind it. Results that are committed and
+    /// wait only for room stay.
+    pub(crate) fn fail(&mut self) -> VecDeque<(BatchNumber, Waiting)> {
+        self.flying = None;
+        std::mem::take(&mut self.waiting)
     }
 }
 
@@ -116,15 +119,8 @@ impl Shard {
         let Some((number, taken, bytes)) = flying else { unreachable!("a batch is written while it flies") };
         assert_eq!(number, batch, "batches are written one at a time");
         self.log.synced(batch);
+        self.journal.committed(batch);
         self.stats.commit(turn.now.monotonic.since(taken), bytes);
-    }
-
-    /// The log has failed: nothing pending leaves, and nothing is appended again.
-    pub(crate) fn on_write_failed(&mut self, _batch: BatchNumber) {
-        self.latched = true;
-        self.commits.flying = None;
-        self.commits.clear();
-        self.owed.clear();
     }
 
     /// Lets leave what is committed.

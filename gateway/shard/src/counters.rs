@@ -83,6 +83,10 @@ counters! {
     IntakeStopped = "intake_stopped",
     /// Commits.
     Commits = "commits",
+    /// Batches that could not be written or synced: one at most, the shard is read-only from then on.
+    WritesFailed = "log_writes_failed",
+    /// Commands refused because the disk is nearly full.
+    RefusedForSpace = "commands_refused_for_space",
     /// Bytes committed, padding included.
     CommitBytes = "commit_bytes",
     /// Streams loaded.
@@ -139,6 +143,10 @@ pub struct ShardStats {
     pub cursor_lag_bytes: u64,
     /// Whether the log failed and the shard is read-only.
     pub latched: bool,
+    /// Whether the log has no segment to append to: commands are refused, and records of queues wait.
+    pub no_segment: bool,
+    /// Whether commands are refused because the disk is nearly full.
+    pub low_space: bool,
     /// Whether connections may be accepted.
     pub ready: bool,
 }
@@ -160,6 +168,8 @@ impl Default for ShardStats {
             parked: 0,
             cursor_lag_bytes: 0,
             latched: false,
+            no_segment: false,
+            low_space: false,
             ready: false,
         }
     }

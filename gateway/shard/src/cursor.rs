@@ -5,7 +5,7 @@
 
 use crate::bytes::UserList;
 use crate::counters::{Counter, ShardStats};
-use crate::limits::{CURSOR_RECORDS_PER_TURN, LOAD_BYTES_MAX, ShardLimits};
+use crate::limits::{COLD_RETRY_NS, CURSOR_RECORDS_PER_TURN, LOAD_BYTES_MAX, ShardLimits};
 use crate::mesh_frame::{Effect, Outcome, Recipients, Shipped, Stays, write_stay};
 use crate::output::ReadRequest;
 use crate::port::{Lane, MeshPort};
@@ -15,7 +15,8 @@ use crate::shard::{Shard, Turn};
 use crate::streams::{HotConversation, Streams};
 use tidegate_domain::Route;
 use tidegate_ids::{
-    ConversationId, ConversationKind, Location, LogId, Position, Sequence, ShardIndex, UserId,
+    ConversationId, ConversationKind, Location, LogId, MonotonicNs, Position, Sequence, ShardIndex, StreamId,
+    UserId,
 };
 use tidegate_storage_log::{Appender, PackedRecords, PageEnd, RecordView};
 
@@ -33,6 +34,10 @@ struct Cursor {
     /// Records read from the log, and how many bytes of them are done.
     chunk: Option<(Vec<u8>, usize, Position)>,
     reading: bool,
+    /// A read has failed: asked again within a second.
+    failed: bool,
+    /// The conversation it waits for, and since when: cold only after the log has failed.
+    cold: Option<(StreamId, MonotonicNs)>,
 }
 
 /// A cursor per target, and memory for what they write.
@@ -64,7 +69,14 @@ pub(crate) enum Ship {
 
 impl Cursors {
     pub(crate) fn new(shards: u16, start: Position) -> Self {
-        let cursor = |_| Cursor { position: start, told: start, chunk: None, reading: false };
+        let cursor = |_| Cursor {
+            position: start,
+            told: start,
+            chunk: None,
+            reading: false,
+            failed: false,
+            cold: None,
+        };
         Self { cursors: (0..shards).map(cursor).collect(), shipping: Shipping::default() }
     }
 
@@ -241,7 +253,7 @@ impl Shard {
     fn run_cursor(&mut self, target: usize, turn: &mut Turn<'_>) -> bool {
         let end = self.log.committed_end();
         let cursor = &self.cursors.cursors[target];
-        if cursor.position >= end || cursor.reading {
+        if cursor.position >= end || cursor.reading || cursor.failed {
             return false;
         }
         if cursor.chunk.is_some() {
@@ -256,6 +268,7 @@ impl Shard {
         let cursor = &mut cursors[target];
         let mut shipper = Shipper { streams, route: *route, limits, shipping, stats, mesh: turn.mesh };
         let mut records = log.committed(cursor.position);
+        let mut cold = None;
         for _ in 0..CURSOR_RECORDS_PER_TURN {
             let Some(record) = records.next() else { break };
             match shipper.ship(&record, record.location, ShardIndex(target as u16)) {
@@ -263,15 +276,36 @@ impl Shard {
                     shipper.stats.count(Counter::CursorLagging);
                     return false;
                 }
-                Ship::Cold => unreachable!("a conversation stays hot until its records are shipped"),
+                Ship::Cold => {
+                    cold = Some(record.head.stream);
+                    break;
+                }
                 Ship::Sent | Ship::Nobody => cursor.position = records.position(),
             }
+        }
+        if let Some(stream) = cold {
+            self.wait_for_cold(target, stream, turn);
+            return false;
         }
         let done = records.next().is_none();
         if done {
             cursor.position = end;
         }
         !done
+    }
+
+    /// A record's conversation was dropped when the log failed: it is folded again up to the last commit.
+    fn wait_for_cold(&mut self, target: usize, stream: StreamId, turn: &mut Turn<'_>) {
+        assert!(self.latched, "a conversation stays hot until its records are shipped");
+        let now = turn.now.monotonic;
+        let cursor = &mut self.cursors.cursors[target];
+        let waits =
+            |(other, since): (StreamId, MonotonicNs)| other == stream && now.since(since) < COLD_RETRY_NS;
+        if cursor.cold.is_some_and(waits) {
+            return;
+        }
+        cursor.cold = Some((stream, now));
+        self.begin_load(stream, turn);
     }
 
     fn read_for_cursor(&mut self, target: usize, to: Position) {
@@ -290,9 +324,11 @@ impl Shard {
         cursor.chunk = Some((records.to_vec(), 0, end.next));
     }
 
-    /// The log could not be read: asked again in the next turn, counted each time.
+    /// The log could not be read: asked again within a second, counted each time.
     pub(crate) fn on_cursor_chunk_failed(&mut self, target: ShardIndex) {
-        self.cursors.cursors[usize::from(target.0)].reading = false;
+        let cursor = &mut self.cursors.cursors[usize::from(target.0)];
+        cursor.reading = false;
+        cursor.failed = true;
     }
 
     /// Ships from a chunk that was read.
@@ -313,17 +349,23 @@ impl Shard {
                 cursor.chunk = Some((records, shipped, next));
                 return false;
             }
-            assert!(ship != Ship::Cold, "a conversation stays hot until its records are shipped");
+            if ship == Ship::Cold {
+                let stream = record.head.stream;
+                cursor.chunk = Some((records, shipped, next));
+                self.wait_for_cold(target, stream, turn);
+                return false;
+            }
             cursor.position = Location::new(record.location.segment, record.location.offset + 1);
         }
         cursor.position = next;
         true
     }
 
-    /// Tells targets how far an idle cursor has come, so that their checkpoints move on.
+    /// Once a second: tells targets how far an idle cursor has come, so that their checkpoints move on.
     pub(crate) fn tell_positions(&mut self, turn: &mut Turn<'_>) {
         let end = self.log.committed_end();
         for (target, cursor) in self.cursors.cursors.iter_mut().enumerate() {
+            cursor.failed = false;
             if cursor.position < end || cursor.told == cursor.position {
                 continue;
             }
@@ -350,8 +392,9 @@ impl Shard {
         if !targets().all(|target| mesh.has_room(target, Lane::Results, bytes)) {
             return false;
         }
-        if changed && !self.write_conversation_state(&id) {
-            return false;
+        if changed {
+            // Without room for it the conversation goes all the same: its next load only reads more.
+            self.write_conversation_state(&id);
         }
         Outcome::SliceDrop { conversation: id }.encode(&mut self.scratch);
         for target in targets() {

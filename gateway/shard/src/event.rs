@@ -78,6 +78,12 @@ pub enum Event<'a> {
         /// Its number.
         number: u32,
     },
+    /// The disk has become nearly full, or has room again. Commands are refused while it is: what is left is for what
+    /// follows from those already taken.
+    Space {
+        /// Whether it is nearly full.
+        low: bool,
+    },
     /// A read is done.
     ReadDone {
         /// As it was asked.

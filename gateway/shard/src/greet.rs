@@ -336,7 +336,7 @@ impl Shard {
         }
         match self.register(user, device, turn) {
             Some(resync) => self.open_session(id, Greeting { resync, ..greeting }),
-            None => self.refuse_connection(id, turn),
+            None => self.refuse_registration(id),
         }
     }
 
@@ -445,6 +445,12 @@ impl Shard {
     pub(crate) fn refuse_connection(&mut self, id: ConnectionId, _turn: &mut Turn<'_>) {
         self.stats.count(Counter::ConnectionsRefused);
         self.close(id, CloseCode::TOO_MANY_CONNECTIONS, "too many connections, back off");
+    }
+
+    /// Refuses a device that the log cannot be told of.
+    fn refuse_registration(&mut self, id: ConnectionId) {
+        self.stats.count(Counter::ConnectionsRefused);
+        self.close(id, CloseCode::TOO_MANY_CONNECTIONS, "no new device can be registered now, back off");
     }
 
     /// Closes with a code: the session ends now, the socket once the close frame is sent.

@@ -74,9 +74,6 @@ impl Shard {
     }
 
     fn on_command(&mut self, from: ShardIndex, request: &Request<'_>, turn: &mut Turn<'_>) {
-        if self.latched {
-            return self.refuse(from, request, ErrorCode::Unavailable, CommandNumber(0));
-        }
         let judged = match *request {
             Request::Send { .. } => self.command_send(from, request, turn),
             Request::Create { .. } => self.command_create(from, request, turn),
@@ -84,6 +81,10 @@ impl Shard {
         };
         match judged {
             Ok(()) => {}
+            // What is not committed may be in the log all the same: only the next start can judge by it.
+            Err(_) if self.latched => {
+                self.refuse(from, request, ErrorCode::Unavailable, CommandNumber(0));
+            }
             Err(Refusal::Rule(reject)) => {
                 let (code, expected) = code_of(reject);
                 self.refuse(from, request, code, expected);
@@ -91,7 +92,8 @@ impl Shard {
             Err(Refusal::Log(AppendError::TooLarge)) => {
                 self.refuse(from, request, ErrorCode::TooLarge, CommandNumber(0));
             }
-            Err(Refusal::Log(_) | Refusal::Full) => {
+            Err(refusal @ (Refusal::Log(_) | Refusal::Full)) => {
+                self.no_segment |= matches!(refusal, Refusal::Log(AppendError::NoSegment));
                 self.refuse(from, request, ErrorCode::Overloaded, CommandNumber(0));
             }
         }
@@ -161,7 +163,7 @@ impl Shard {
             self.hot(&conversation).decide_create(author, client_id, &users, &self.limits.domain)?;
         let duplicate = members.is_none();
         if let Some(members) = members {
-            self.place_for_locator(&conversation)?;
+            self.may_append(&conversation)?;
             let message =
                 self.system_message(tidegate_schema::Change::Created, author.user, &members, name)?;
             let accepted = Accepted {
@@ -205,7 +207,7 @@ impl Shard {
                 Ok(())
             }
             NumberVerdict::Next { previous } => {
-                self.place_for_locator(&command.conversation)?;
+                self.may_append(&command.conversation)?;
                 let accepted = Accepted {
                     conversation: command.conversation,
                     author: command.origin.author(),
@@ -372,7 +374,15 @@ impl Shard {
         &hot.conversation
     }
 
-    fn place_for_locator(&self, conversation: &ConversationId) -> Result<(), Refusal> {
+    /// Whether a new command may go into the log at all.
+    fn may_append(&mut self, conversation: &ConversationId) -> Result<(), Refusal> {
+        if self.latched {
+            return Err(Refusal::Log(AppendError::Failed));
+        }
+        if self.low_space {
+            self.stats.count(Counter::RefusedForSpace);
+            return Err(Refusal::Full);
+        }
         let known = self.streams.knows_or_has_place(&StreamId::conversation(*conversation));
         if known { Ok(()) } else { Err(Refusal::Full) }
     }
@@ -464,7 +474,7 @@ struct Command {
 enum Refusal {
     Rule(Reject),
     Log(AppendError),
-    /// The table of streams is full.
+    /// The table of streams is full, or the disk nearly.
     Full,
 }
 

@@ -57,6 +57,13 @@ pub const RANGES_PER_CONNECTION_MAX: u8 = 2;
 /// written once more, which changes nothing.
 pub const WIDENED_MAX: usize = 65_536;
 
+/// User records that wait for room in the log: 64 B each, 4 MiB. Past it results stay in their rings until there is room;
+/// it takes a full disk and a range of 65,536 devices each to get there.
+pub const OWED_RECORDS_MAX: usize = 65_536;
+
+/// How long a cursor waits for a conversation that could not be loaded after the log failed, before it asks again.
+pub const COLD_RETRY_NS: u64 = MonotonicNs::SECOND;
+
 /// Rows of one `ConversationList` page.
 pub const CONVERSATION_ROWS_MAX: usize = 50;
 

@@ -12,6 +12,7 @@ use crate::state::{read_conversation, read_part, read_user_state};
 use crate::streams::{HotConversation, HotUser};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
+use tidegate_domain::UserRecord;
 use tidegate_ids::{ConversationId, Location, ShardIndex, StreamId, StreamKind, UserId};
 use tidegate_storage_log::{Direction, PackedRecords, PageEnd, ReadSpec, limits::PAGE_RECORDS_MAX};
 
@@ -79,6 +80,13 @@ impl Shard {
     pub(crate) fn begin_load(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
         if !self.loads.loading.contains_key(&stream) {
             self.load(stream, VecDeque::new(), turn);
+        }
+    }
+
+    /// Begins a load anew: what it was about to read is not there any more.
+    pub(crate) fn load_again(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
+        if let Some(load) = self.loads.loading.remove(&stream) {
+            self.load(stream, load.waiters, turn);
         }
     }
 
@@ -239,23 +247,29 @@ impl Shard {
     }
 
     /// Puts a user into the table of hot ones, evicting another if it is full.
-    pub(crate) fn insert_user(&mut self, hot: HotUser) -> bool {
+    pub(crate) fn insert_user(&mut self, mut hot: HotUser) -> bool {
         if self.streams.users.is_full() && !self.evict_user() {
             return false;
         }
-        self.forget_widened(hot.user.id);
+        self.take_widened(&mut hot);
         self.streams.users.insert(hot.user.id, hot);
         true
     }
 
-    /// A hot user's ranges may be narrowed: what their stream covered while they were cold counts no more.
-    fn forget_widened(&mut self, user: UserId) {
+    /// A hot user's ranges may be narrowed: what their stream covered while they were cold counts no more. After the log
+    /// failed their stream lacks the newest.
+    fn take_widened(&mut self, hot: &mut HotUser) {
+        let user = hot.user.id;
         let lowest = (user, ConversationId([0; 16]), None);
-        while let Some((key, _)) = self.widened.range(lowest..).next() {
-            if key.0 != user {
+        while let Some((key, from)) = self.widened.range(lowest..).next() {
+            let (key, from) = (*key, *from);
+            let (of, conversation, except) = key;
+            if of != user {
                 return;
             }
-            let key = *key;
+            if self.latched {
+                hot.user.apply(&UserRecord::WidenAll { except, conversation, from });
+            }
             self.widened.remove(&key);
         }
     }

@@ -157,7 +157,7 @@ impl Shard {
         }
     }
 
-    fn on_read_failed(&mut self, purpose: ReadPurpose, turn: &mut Turn<'_>) {
+    pub(crate) fn on_read_failed(&mut self, purpose: ReadPurpose, turn: &mut Turn<'_>) {
         match purpose {
             ReadPurpose::LoadState(stream) | ReadPurpose::LoadRecords(stream) => self.fail_load(stream, turn),
             ReadPurpose::Drain(read) => self.answer_drain(&read, &[], &PageEnd::default()),

@@ -66,6 +66,10 @@ impl Shard {
 
     /// Notes in users' streams that they came or went: appended without loading, folded where hot.
     fn change_lists(&mut self, users: UserList<'_>, shipped: &Shipped<'_>, joined: bool) {
+        if self.latched {
+            // The list is told as it is in the log. The next start feeds this record again.
+            return;
+        }
         let (conversation, at) = (shipped.conversation, shipped.sequence);
         for user in users.iter() {
             if self.route.user(user) != self.index {
@@ -141,6 +145,10 @@ impl Shard {
         let key = (user, conversation, except);
         if self.widened.get(&key).is_some_and(|lowest| *lowest <= from) {
             return;
+        }
+        if self.latched {
+            // Nothing can be appended: this is all that knows of it until the next start feeds it again.
+            return self.keep_range(key, from);
         }
         if self.widened.len() >= WIDENED_MAX {
             self.widened.clear();

@@ -8,10 +8,12 @@ use crate::counters::{Counter, ShardStats};
 use crate::cursor::Cursors;
 use crate::event::Event;
 use crate::greet::Adoptions;
+use crate::latch::Journal;
 use crate::limits::{MESH_FRAMES_PER_TURN, ShardLimits};
 use crate::list::Lists;
 use crate::load::Loads;
 use crate::output::Output;
+use crate::owed::Owed;
 use crate::port::{Lane, MeshPort, TokenVerifier};
 use crate::reads::Reads;
 use crate::shutdown::Shutdown;
@@ -19,7 +21,7 @@ use crate::streams::Streams;
 use crate::table::{IdHash, IdMap};
 use crate::walk::Walks;
 use std::collections::{BTreeMap, VecDeque};
-use tidegate_domain::{Generator, Membership, Route, UserRecord, WindowPool};
+use tidegate_domain::{Generator, Membership, Route, WindowPool};
 use tidegate_ids::{
     ConversationId, DeviceId, Generation, Incarnation, MonotonicNs, Now, Sequence, ShardIndex, UserId, WallMs,
 };
@@ -81,10 +83,17 @@ pub struct Shard {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) boot: Boot,
     pub(crate) shutdown: Shutdown,
-    /// User records that found staging full; appended before anything else is taken in.
-    pub(crate) owed: VecDeque<(UserId, UserRecord)>,
+    /// User records that found no room in the log.
+    pub(crate) owed: Owed,
+    /// What changed since the last commit.
+    pub(crate) journal: Journal,
+    /// The log has failed: read-only from here on.
     pub(crate) latched: bool,
     pub(crate) segment_asked: bool,
+    /// A record found no segment, and none has come since.
+    pub(crate) no_segment: bool,
+    /// The disk is nearly full.
+    pub(crate) low_space: bool,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) encoder: Encoder,
     /// Bodies and fixed parts under construction.
@@ -139,9 +148,12 @@ impl Shard {
             widened: BTreeMap::new(),
             transfer: 0,
             asks: VecDeque::new(),
-            owed: VecDeque::new(),
+            owed: Owed::default(),
+            journal: Journal::default(),
             latched: false,
             segment_asked: false,
+            no_segment: false,
+            low_space: false,
             outputs: VecDeque::new(),
             encoder: Encoder::new(),
             scratch: Vec::new(),
@@ -172,9 +184,11 @@ impl Shard {
             Event::Closed { connection } => self.on_closed(connection, turn),
             Event::SendDone { connection, buffer, sent } => self.on_send_done(connection, buffer, sent, turn),
             Event::Written { batch } => self.on_written(batch, turn),
-            Event::WriteFailed { batch } => self.on_write_failed(batch),
+            Event::WriteFailed { .. } => self.on_write_failed(turn),
+            Event::Space { low } => self.low_space = low,
             Event::Segment { number } => {
                 self.segment_asked = false;
+                self.no_segment = false;
                 self.boot.segment(number);
                 self.log.add_segment(number);
             }
@@ -200,7 +214,9 @@ impl Shard {
         self.run_boot(turn);
         self.run_asks(turn);
         self.run_lists(turn);
-        more |= self.run_checkpoint(turn);
+        if !self.shutdown.is_sealing() {
+            more |= self.run_checkpoint(turn);
+        }
         self.run_shutdown(turn);
         self.take_batch(turn);
         self.leave_with_commit(turn);
@@ -226,6 +242,9 @@ impl Shard {
         self.stats.parked = self.loads.parked() as u64;
         self.stats.cursor_lag_bytes = self.cursors.lag_bytes(&self.log);
         self.stats.latched = self.latched;
+        let starts_without = !self.boot.is_ready() && self.log.spare_segments() == 0;
+        self.stats.no_segment = !self.latched && (self.no_segment || starts_without);
+        self.stats.low_space = self.low_space;
         self.stats.ready = self.boot.is_ready();
         &self.stats
     }
@@ -243,6 +262,13 @@ impl Shard {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.boot.is_ready()
+    }
+
+    /// Whether results are left in their rings until the log has room for what they bring. Then the shell may sleep
+    /// although a ring is not empty: an event says when there is room.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.owed.has_place()
     }
 
     /// A buffer for a frame or a send.
@@ -263,13 +289,13 @@ impl Shard {
         (0..self.route.shards()).map(ShardIndex)
     }
 
-    /// Takes results from every ring, while nothing is owed to the log.
+    /// Takes results from every ring, while there is a place for the records they bring.
     fn take_results(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut more = false;
         self.walks.begin_turn();
         for from in self.shards() {
             for taken in 0.. {
-                if !self.owed.is_empty() || !self.continue_walk(from) {
+                if !self.owed.has_place() || !self.continue_walk(from) {
                     more = true;
                     break;
                 }
@@ -286,7 +312,7 @@ impl Shard {
                 self.frame = copy;
             }
         }
-        more && self.owed.is_empty()
+        more && self.owed.has_place()
     }
 
     /// Takes requests from every ring, while there is a place for their answers.

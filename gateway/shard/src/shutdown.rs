@@ -17,7 +17,8 @@ enum Stage {
     Draining(MonotonicNs),
     /// They were closed; what is left of them is cut at this moment.
     Closing(MonotonicNs),
-    Checkpointing,
+    /// The last checkpoint is written; without room for it the log ends without at this moment.
+    Checkpointing(MonotonicNs),
     /// Nothing is taken in any more; the last batches are written.
     Sealing,
     Stopped,
@@ -90,19 +91,21 @@ impl Shard {
                     if self.checkpoint.is_due() && self.boot.is_ready() && !self.latched {
                         self.begin_checkpoint(turn);
                     }
-                    self.shutdown.stage = Stage::Checkpointing;
+                    self.shutdown.stage = Stage::Checkpointing(now.after(self.limits.shutdown_grace_ns));
                 }
             }
-            Stage::Checkpointing => {
-                if self.latched || (!self.checkpoint.is_under_way() && self.owed.is_empty()) {
-                    if !self.latched {
-                        self.log.seal();
-                    }
+            Stage::Checkpointing(until) => {
+                let done = !self.checkpoint.is_under_way() && self.owed.is_empty();
+                // What finds no room is fed again at the next start.
+                let given_up = self.no_segment && now >= until;
+                if self.latched || done || given_up {
+                    self.owed.take();
+                    self.log.seal();
                     self.shutdown.stage = Stage::Sealing;
                 }
             }
             Stage::Sealing => {
-                if self.latched || (!self.log.has_batch() && !self.commits.is_flying()) {
+                if !self.log.has_batch() && !self.commits.is_flying() {
                     self.shutdown.stage = Stage::Stopped;
                     self.outputs.push_back(Output::Stopped);
                 }

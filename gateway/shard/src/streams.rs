@@ -109,6 +109,19 @@ impl Streams {
         self.locators.len() < self.locators_max || self.locators.contains_key(stream)
     }
 
+    /// The locator of a stream that has one.
+    pub(crate) fn known(&self, stream: &StreamId) -> Option<Locator> {
+        self.locators.get(stream).copied()
+    }
+
+    /// Gives a stream the locator it had, or none as it had none.
+    pub(crate) fn put_back(&mut self, stream: StreamId, before: Option<Locator>) {
+        match before {
+            Some(before) => drop(self.locators.insert(stream, before)),
+            None => drop(self.locators.remove(&stream)),
+        }
+    }
+
     pub(crate) fn locate(&mut self, stream: StreamId) -> &mut Locator {
         self.locators.entry(stream).or_default()
     }

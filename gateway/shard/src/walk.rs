@@ -87,7 +87,7 @@ impl Shard {
         };
         while walk.done < walk.members.len()
             && self.walks.walked < WALK_MEMBERS_PER_TURN
-            && self.owed.is_empty()
+            && self.owed.has_place()
         {
             self.deliver(walk.members[walk.done], &shipped);
             walk.done += 1;

@@ -5,7 +5,9 @@
 
 use crate::directory::{DataDir, Owned};
 use crate::layout;
-use crate::limits::{RESERVE_BYTES_DEFAULT, RETRY_MS, SPARE_NOTICES, SPARES_DEFAULT, SPARES_MAX};
+use crate::limits::{
+    RESERVE_BYTES_DEFAULT, RETRY_MS, SAY_AGAIN_DEFAULT, SPARE_NOTICES, SPARES_DEFAULT, SPARES_MAX,
+};
 use crate::prepare::{PrepareError, Shape, is_zero, zeroed};
 use crate::segment::SegmentFile;
 use std::collections::VecDeque;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate_ids::{LogId, ShardIndex};
 
 /// Called by a helper thread after it put something into a channel. It must not block.
@@ -29,11 +31,13 @@ pub struct FactoryOptions {
     pub spares: usize,
     /// Room on the disk that zeroing leaves free.
     pub reserve_bytes: u64,
+    /// How often a failure that lasts is said again.
+    pub say_again: Duration,
 }
 
 impl Default for FactoryOptions {
     fn default() -> Self {
-        Self { spares: SPARES_DEFAULT, reserve_bytes: RESERVE_BYTES_DEFAULT }
+        Self { spares: SPARES_DEFAULT, reserve_bytes: RESERVE_BYTES_DEFAULT, say_again: SAY_AGAIN_DEFAULT }
     }
 }
 
@@ -42,8 +46,8 @@ impl Default for FactoryOptions {
 pub enum SpareEvent {
     /// A segment to append to.
     Ready(SegmentFile),
-    /// Making one failed, [`PrepareError::NoSpace`] among others. Said once until one succeeds; the factory tries again
-    /// every second, and [`SpareEvent::Ready`] follows when the cause is gone.
+    /// Making one failed, [`PrepareError::NoSpace`] among others. Said at once, and again from time to time; the factory
+    /// tries again every second, and [`SpareEvent::Ready`] follows when the cause is gone.
     Failed(PrepareError),
     /// A prepared segment of the last run is not zero throughout, though its front is. It is not used, and left as it is.
     PassedOver(PathBuf),
@@ -84,7 +88,8 @@ struct Line {
     events: SyncSender<SpareEvent>,
     wake: Wake,
     candidates: VecDeque<Candidate>,
-    has_failed: bool,
+    /// When its last failure was said, until one succeeds.
+    failure_said: Option<Instant>,
 }
 
 struct Worker {
@@ -93,6 +98,7 @@ struct Worker {
     lines: Vec<Line>,
     shape: Shape,
     spares: usize,
+    say_again: Duration,
 }
 
 impl SegmentFactory {
@@ -118,7 +124,7 @@ impl SegmentFactory {
             let (events, receiver) = sync_channel(options.spares + SPARE_NOTICES);
             let mine = leftovers.extract_if(.., |spare| spare.log == log);
             let candidates = mine.map(|spare| Candidate { number: spare.number, is_zero: false }).collect();
-            lines.push(Line { log, events, wake, candidates, has_failed: false });
+            lines.push(Line { log, events, wake, candidates, failure_said: None });
             receivers.push(receiver);
         }
         let shape = Shape {
@@ -127,7 +133,8 @@ impl SegmentFactory {
             mode: dir.options().write_mode,
         };
         let owned = Arc::clone(dir.owned());
-        let worker = Worker { owned, shared: Arc::clone(&shared), lines, shape, spares: options.spares };
+        let FactoryOptions { spares, say_again, .. } = options;
+        let worker = Worker { owned, shared: Arc::clone(&shared), lines, shape, spares, say_again };
         let thread = thread::Builder::new().name(String::from("segments")).spawn(move || worker.run())?;
         let factory = thread.thread().clone();
         let spares =
@@ -197,15 +204,17 @@ impl Worker {
             };
             match self.supply(shard) {
                 Ok(file) => {
-                    self.lines[shard].has_failed = false;
+                    self.lines[shard].failure_said = None;
                     self.shared.ready[shard].fetch_add(1, Ordering::AcqRel);
                     // Room is certain: at most `spares` are in the channel, and notices have places of their own.
                     self.tell(shard, SpareEvent::Ready(file));
                 }
                 Err(PrepareError::Stopped) => return,
                 Err(error) => {
-                    if !self.lines[shard].has_failed {
-                        self.lines[shard].has_failed = self.tell(shard, SpareEvent::Failed(error));
+                    let said = self.lines[shard].failure_said;
+                    let is_due = said.is_none_or(|said| said.elapsed() >= self.say_again);
+                    if is_due && self.tell(shard, SpareEvent::Failed(error)) {
+                        self.lines[shard].failure_said = Some(Instant::now());
                     }
                     thread::park_timeout(retry);
                 }
@@ -218,7 +227,7 @@ impl Worker {
         let ready = |shard: usize| self.shared.ready[shard].load(Ordering::Acquire);
         (0..self.lines.len())
             .filter(|&shard| ready(shard) < self.spares)
-            .min_by_key(|&shard| (self.lines[shard].has_failed, ready(shard)))
+            .min_by_key(|&shard| (self.lines[shard].failure_said.is_some(), ready(shard)))
     }
 
     /// One segment, ready and named. After an error the same candidate is tried again.

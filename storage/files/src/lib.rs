@@ -33,6 +33,7 @@ mod segment;
 mod snapshot_build;
 mod snapshot_file;
 mod snapshots;
+mod space;
 mod survey;
 mod view;
 
@@ -49,4 +50,5 @@ pub use segment::{SegmentFile, WriteMode};
 pub use snapshot_build::{BuildError, SnapshotBuilt, SnapshotPlan};
 pub use snapshot_file::{SnapshotFile, SnapshotReadError, SnapshotVerified};
 pub use snapshots::{BadSnapshot, SnapshotFlaw, Snapshots, SnapshotsError};
+pub use space::free_bytes;
 pub use view::{DirView, LogSegments, Problem, SegmentProblem, ViewedSnapshots};

@@ -1,5 +1,7 @@
 //! The bounds of this room, each with its reason and with what recovers what it refuses.
 
+use std::time::Duration;
+
 /// Shards of an epoch: never more than virtual shards, or some would own nothing.
 pub const SHARDS_MAX: u16 = tidegate_ids::VIRTUAL_SHARDS;
 
@@ -31,6 +33,9 @@ pub const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
 
 /// How long the factory waits after a failure before it tries again, in milliseconds.
 pub const RETRY_MS: u64 = 1000;
+
+/// How often the factory says that it still fails, so that who looks at the last lines of a log sees it.
+pub const SAY_AGAIN_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Files that one reader keeps open. A process may have 20,000 descriptors (FINDINGS, Traps 1), most of them sockets.
 pub const OPEN_FILES_MAX: usize = 64;

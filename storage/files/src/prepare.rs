@@ -5,7 +5,8 @@ use crate::error::FileError;
 use crate::layout;
 use crate::limits::ZERO_CHUNK_BYTES;
 use crate::segment::WriteMode;
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
+use crate::space::free_bytes;
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -122,12 +123,6 @@ pub(crate) fn is_zero(path: &Path, stop: &AtomicBool) -> Result<bool, PrepareErr
             return Ok(false);
         }
     }
-}
-
-fn free_bytes(directory: &Path) -> Result<u64, FileError> {
-    let answer =
-        statvfs(directory).map_err(|error| FileError::new("ask the space of", directory, error.into()))?;
-    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
 }
 
 fn stop_if(stop: &AtomicBool) -> Result<(), PrepareError> {

@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 use tidegate_ids::{StreamId, UserId};
 use tidegate_storage_files::{
     DataDir, DirView, FactoryOptions, PrepareError, SegmentFactory, SpareEvent, Spares, Wake,
 };
 use tidegate_tests_support::is_root_or_say;
 
-const SMALL: FactoryOptions = FactoryOptions { spares: 2, reserve_bytes: 0 };
+const SMALL: FactoryOptions =
+    FactoryOptions { spares: 2, reserve_bytes: 0, say_again: Duration::from_secs(3600) };
 
 fn quiet(shards: u16) -> Vec<Wake> {
     (0..shards).map(|_| Box::new(|| {}) as Wake).collect()
@@ -187,6 +189,16 @@ fn a_full_disk_is_said_once_and_leaves_nothing_behind() {
     drop(factory);
     assert_eq!(told.load(Ordering::Acquire), 1);
     assert_eq!(fs::read_dir(temp.path().join("log/1/0")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_full_disk_is_said_again_while_it_is_full() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path(), &options(1)).unwrap();
+    let full = FactoryOptions { reserve_bytes: u64::MAX / 2, say_again: Duration::ZERO, ..SMALL };
+    let (_factory, mut spares) = SegmentFactory::start(&dir, full, quiet(1)).unwrap();
+    check_no_space(&mut spares[0]);
+    check_no_space(&mut spares[0]);
 }
 
 /// The same with a file system that is really full, and with room made again.

@@ -42,7 +42,7 @@ fn a_segment_handed_out_survives_with_its_name_and_its_zeroes() {
         let dir = DataDir::open(&path, &options(2)).unwrap();
         let incarnation = dir.incarnation();
         let wakes = vec![Box::new(|| {}) as Wake, Box::new(|| {}) as Wake];
-        let one = FactoryOptions { spares: 1, reserve_bytes: 0 };
+        let one = FactoryOptions { spares: 1, reserve_bytes: 0, ..FactoryOptions::default() };
         let (factory, mut spares) = SegmentFactory::start(&dir, one, wakes).unwrap();
         let numbers: Vec<u32> = spares.iter_mut().map(|spares| spares.wait().unwrap().number()).collect();
         volume.cut_power().unwrap();

@@ -81,6 +81,8 @@ pub struct StorageConfig {
     pub write_mode: WriteChoice,
     /// Segments zeroed ahead, for each shard.
     pub spares: usize,
+    /// Bytes that the disk has left when commands are refused.
+    pub free_bytes_min: u64,
 }
 
 impl Default for StorageConfig {
@@ -91,6 +93,7 @@ impl Default for StorageConfig {
             batch_bytes_max: 1 << 20,
             write_mode: WriteChoice::Auto,
             spares: 2,
+            free_bytes_min: 256 << 20,
         }
     }
 }

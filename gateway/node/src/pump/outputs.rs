@@ -41,12 +41,12 @@ impl Core {
                 // One may be prepared already.
                 self.look = true;
             }
-            Output::Ready => self.tell(News::Ready(self.mesh.0.shard())),
+            Output::Ready => self.is_ready = true,
             Output::Stopped => self.tell(News::Stopped(self.mesh.0.shard())),
         }
     }
 
-    fn tell(&self, news: News) {
+    pub(super) fn tell(&self, news: News) {
         // The main thread ends only with the process.
         let _ = self.news.send(news);
     }

@@ -32,6 +32,12 @@ pub struct Figure {
 /// The path of the figure that says that a shard is read-only.
 pub const LATCHED: &str = "latched";
 
+/// The path of the figure that says that a shard has no segment to append to.
+pub const NO_SEGMENT: &str = "space.no_segment";
+
+/// The path of the figure that says that a shard refuses commands because the disk is nearly full.
+pub const LOW_SPACE: &str = "space.low";
+
 /// What the pump counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PumpCounters {
@@ -58,6 +64,8 @@ pub struct Measured<'a> {
     pub reactor: ReactorCounters,
     /// Of its pump.
     pub pump: PumpCounters,
+    /// Bytes that the disk has left.
+    pub free_bytes: u64,
 }
 
 static NO_LATENCY: [u64; LATENCY_BUCKETS] = [0; LATENCY_BUCKETS];
@@ -135,6 +143,8 @@ fn visit_log(measured: &Measured<'_>, each: Each<'_>) {
         ],
     );
     let latched = measured.of_shard(|shard| u64::from(shard.latched));
+    let no_segment = measured.of_shard(|shard| u64::from(shard.no_segment));
+    let low_space = measured.of_shard(|shard| u64::from(shard.low_space));
     let lag = measured.of_shard(|shard| shard.cursor_lag_bytes);
     let pending = measured.of_shard(|shard| shard.pending);
     tell(
@@ -142,6 +152,8 @@ fn visit_log(measured: &Measured<'_>, each: Each<'_>) {
         Kind::Gauge,
         &[
             (LATCHED, latched, "Shards that are read-only because their log failed."),
+            (NO_SEGMENT, no_segment, "Shards that have no segment to append to."),
+            (LOW_SPACE, low_space, "Shards that refuse commands because the disk is nearly full."),
             ("pending.answers", pending, "Answers that wait for a commit or for room."),
             (
                 "pending.parked",
@@ -150,6 +162,8 @@ fn visit_log(measured: &Measured<'_>, each: Each<'_>) {
             ),
         ],
     );
+    let free = measured.free_bytes;
+    tell(each, Kind::Maximum, &[("space.free_bytes", free, "Bytes that the disk has left.")]);
     tell(each, Kind::Maximum, &[("cursors.lag_bytes", lag, "Bytes the slowest cursor lags behind.")]);
 }
 
