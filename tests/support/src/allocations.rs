@@ -20,6 +20,8 @@ use std::cell::Cell;
 thread_local! {
     /// Constant and without a destructor: reaching it allocates nothing.
     static TAKEN: Cell<Allocations> = const { Cell::new(Allocations { count: 0, bytes: 0 }) };
+    /// Bytes taken and not given back on this thread, and the most there were since somebody asked.
+    static HELD: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
 }
 
 /// What was taken from the heap; giving back is not counted.
@@ -44,6 +46,23 @@ pub fn allocations<R>(work: impl FnOnce() -> R) -> (Allocations, R) {
     (Allocations { count: after.count - before.count, bytes: after.bytes - before.bytes }, result)
 }
 
+/// The most bytes that a closure holds at a time on this thread, beyond those held before it, and its result. What one
+/// thread takes and another gives back is counted wrongly.
+pub fn most_held<R>(work: impl FnOnce() -> R) -> (u64, R) {
+    let (before, _) = HELD.get();
+    HELD.set((before, before));
+    let result = work();
+    let (_, most) = HELD.get();
+    (u64::try_from(most - before).unwrap_or(0), result)
+}
+
+fn hold(bytes: i64) {
+    let _ = HELD.try_with(|held| {
+        let (now, most) = held.get();
+        held.set((now + bytes, most.max(now + bytes)));
+    });
+}
+
 fn take(bytes: usize) {
     // A thread that is ending has no counter any more, and nobody who asks.
     let _ = TAKEN.try_with(|taken| {
@@ -57,23 +76,27 @@ fn take(bytes: usize) {
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(layout.size());
+        hold(layout.size() as i64);
         // SAFETY: the caller's promise about the layout is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         take(layout.size());
+        hold(layout.size() as i64);
         // SAFETY: the caller's promise about the layout is passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         take(new_size);
+        hold(new_size as i64 - layout.size() as i64);
         // SAFETY: `block` came from `System` with this layout, since every allocation here does.
         unsafe { System.realloc(block, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        hold(-(layout.size() as i64));
         // SAFETY: `block` came from `System` with this layout, since every allocation here does.
         unsafe { System.dealloc(block, layout) }
     }

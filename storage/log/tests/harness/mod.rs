@@ -1,6 +1,8 @@
 //! A log in memory with everything that an appender's caller owes it, and a model of what was appended.
 #![allow(dead_code)]
 
+pub mod folding;
+
 use std::collections::BTreeMap;
 use tidegate_ids::{
     CommandNumber, ConversationId, Incarnation, Location, LogId, Sequence, ShardIndex, StreamId, UserId,
