@@ -1,0 +1,436 @@
+//! A node in one thread: real shards, a disk in memory, rings as queues. Everything happens in the order of its cause, so a
+//! run repeats exactly; a write takes a few steps, so that more is appended behind it.
+
+use crate::client::Client;
+use std::collections::{BTreeMap, VecDeque};
+use tidegate_domain::{HASH_VERSION, RateClass, Route};
+use tidegate_ids::{Incarnation, LogId, MonotonicNs, Now, Position, ShardIndex, UserId, WallMs};
+use tidegate_shard::{
+    Claims, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReadToken, ReceiveMode,
+    Recovery, Shard, ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier, TransferKey,
+};
+use tidegate_storage_log::{
+    Appender, AppenderConfig, AppenderStart, Guard, LogIdentity, MemoryMedium, PageEnd, ReadError,
+    RecordView, SegmentExtent, StagedBatch, read_page, recover, scan_chunk,
+};
+
+pub const SHARDS: u16 = 2;
+const DIRECTORY: [u8; 16] = *b"a disk in memory";
+const BLOCK_BYTES: u32 = 512;
+const SEGMENT_BYTES: u32 = 128 * 1024;
+
+/// Steps that a write takes, and virtual time of a step.
+const WRITE_STEPS: u64 = 3;
+const STEP_NS: u64 = 30 * MonotonicNs::MILLISECOND;
+
+/// Steps without anything for a client after which nothing more is expected: longer than checkpoints and retries take.
+const QUIET_STEPS: u64 = 60;
+
+/// What a write that is reported as failed did to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// Nothing arrived.
+    Nothing,
+    /// A short write: the first half.
+    Half,
+    /// All of it, but the sync failed.
+    Unsynced,
+}
+
+/// The disk: what reads see, and what the shards were told is synced.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    pub seen: MemoryMedium,
+    pub promised: MemoryMedium,
+    pub logs: BTreeMap<u32, LogId>,
+    /// Writes so far, and the one that fails.
+    pub writes: u64,
+    pub fails: Option<(u64, Harm)>,
+    /// A planted lie: this write is reported as done, and is not.
+    pub lost: Option<u64>,
+    /// Whether there is room for segments.
+    pub is_full: bool,
+}
+
+impl Disk {
+    fn make_segment(&mut self, log: LogId) -> u32 {
+        let number = self.logs.len() as u32 + 1;
+        self.seen.add(number, SEGMENT_BYTES);
+        self.promised.add(number, SEGMENT_BYTES);
+        self.logs.insert(number, log);
+        number
+    }
+
+    fn segments_of(&self, log: LogId) -> Vec<u32> {
+        self.logs.iter().filter(|(_, of)| **of == log).map(|(number, _)| *number).collect()
+    }
+
+    /// Writes a batch; false if it is reported as failed.
+    fn write(&mut self, batch: &StagedBatch) -> bool {
+        let index = self.writes;
+        self.writes += 1;
+        let (segment, at) = (batch.segment, u64::from(batch.offset));
+        match self.fails {
+            Some((failing, harm)) if failing == index => {
+                let arrives = match harm {
+                    Harm::Nothing => 0,
+                    Harm::Half => batch.bytes.len() / 2,
+                    Harm::Unsynced => batch.bytes.len(),
+                };
+                self.seen.write(segment, at, &batch.bytes[..arrives]);
+                false
+            }
+            _ => {
+                if self.lost != Some(index) {
+                    self.seen.write(segment, at, &batch.bytes);
+                    self.promised.write(segment, at, &batch.bytes);
+                }
+                true
+            }
+        }
+    }
+
+    /// Every record of every log that is promised, in order.
+    pub fn promised_records(&self, mut each: impl FnMut(RecordView<'_>)) {
+        let mut medium = self.promised.clone();
+        for shard in (0..SHARDS).map(ShardIndex) {
+            let segments = self.segments_of(LogId { epoch: 1, shard });
+            let found = recover(&mut medium, &segments, Some(DIRECTORY), &mut each).unwrap();
+            assert_eq!(found.damage_count, 0, "{:?}", found.damage);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Rings(BTreeMap<(u16, u16, bool), VecDeque<Vec<u8>>>);
+
+struct Port<'a> {
+    rings: &'a mut Rings,
+    me: u16,
+}
+
+impl MeshPort for Port<'_> {
+    fn has_room(&self, to: ShardIndex, lane: Lane, _bytes: usize) -> bool {
+        self.rings.0.get(&(self.me, to.0, lane == Lane::Results)).is_none_or(|ring| ring.len() < 64)
+    }
+
+    fn push(&mut self, to: ShardIndex, lane: Lane, parts: &[&[u8]]) -> bool {
+        let room = self.has_room(to, lane, 0);
+        if room {
+            self.rings.0.entry((self.me, to.0, lane == Lane::Results)).or_default().push_back(parts.concat());
+        }
+        room
+    }
+
+    fn peek(&mut self, from: ShardIndex, lane: Lane) -> Option<&[u8]> {
+        Some(self.rings.0.get(&(from.0, self.me, lane == Lane::Results))?.front()?)
+    }
+
+    fn pop(&mut self, from: ShardIndex, lane: Lane) {
+        if let Some(ring) = self.rings.0.get_mut(&(from.0, self.me, lane == Lane::Results)) {
+            ring.pop_front();
+        }
+    }
+}
+
+/// Tokens are `user:N`.
+struct PlainTokens;
+
+impl TokenVerifier for PlainTokens {
+    fn verify(&self, token: &[u8], _now: WallMs) -> Result<Claims, TokenError> {
+        let text = std::str::from_utf8(token).ok().and_then(|text| text.strip_prefix("user:"));
+        let user = text.and_then(|user| user.parse().ok()).ok_or(TokenError::Invalid)?;
+        let (expires, rate) = (WallMs(u64::MAX), RateClass::Unlimited);
+        Ok(Claims { user: UserId(user), expires, device: None, rate })
+    }
+}
+
+enum Done {
+    Written(StagedBatch),
+    Segment,
+    Read(ReadToken, Vec<u8>, Result<PageEnd, ReadError>),
+    Sent(ConnectionId, Vec<u8>),
+    HandedOver(ConnectionId, ShardIndex, TransferKey),
+    Closed(ConnectionId),
+}
+
+/// A running node and the clients on it.
+pub struct House {
+    pub disk: Disk,
+    pub shards: Vec<Shard>,
+    rings: Rings,
+    step: u64,
+    done: VecDeque<(u64, u16, Done)>,
+    extents: BTreeMap<LogId, Vec<SegmentExtent>>,
+    /// Which client is at a place, and whether a receive is armed.
+    places: BTreeMap<(u16, u32), (usize, Option<ReceiveMode>)>,
+    next_place: u32,
+    ready: usize,
+    pub stopped: usize,
+    pub clients: Vec<Client>,
+}
+
+impl House {
+    /// Starts over a disk, and waits until it is ready.
+    pub fn start(disk: Disk) -> Self {
+        let mut house = Self::begin(disk);
+        house.settle();
+        assert_eq!(house.ready, usize::from(SHARDS), "every shard is ready");
+        house
+    }
+
+    /// Starts, and waits for nothing.
+    pub fn begin(mut disk: Disk) -> Self {
+        let route = Route::new(SHARDS);
+        let mut recovery = Recovery::new(route);
+        let (mut ends, mut starts, mut extents) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for shard in (0..SHARDS).map(ShardIndex) {
+            let log = LogId { epoch: 1, shard };
+            let segments = disk.segments_of(log);
+            let found = recover(&mut disk.seen, &segments, Some(DIRECTORY), |record| {
+                recovery.record(log, &record);
+            });
+            let found = found.unwrap();
+            assert_eq!(found.damage_count, 0, "{:?}", found.damage);
+            ends.push(LogEnd { log, end: found.end() });
+            starts.push(found.previous);
+            extents.insert(log, found.extents);
+        }
+        // What was found valid is synced before anything rests on it.
+        disk.promised = disk.seen.clone();
+        let seeds = recovery.finish(&ends, &[(1, SHARDS)]);
+        let limits = ShardLimits {
+            checkpoint_interval_ns: 20 * STEP_NS,
+            listed_members_max: 3,
+            heartbeat_active_ms: 3_600_000,
+            ..ShardLimits::default()
+        };
+        let shards = seeds.into_iter().zip(starts).zip(0..SHARDS).map(|((seed, previous), index)| {
+            let log = LogId { epoch: 1, shard: ShardIndex(index) };
+            let (directory, incarnation) = (DIRECTORY, Incarnation(1));
+            let identity = LogIdentity { log, directory, incarnation, hash_version: HASH_VERSION as u16 };
+            let config = AppenderConfig {
+                segment_bytes: SEGMENT_BYTES,
+                block_bytes: BLOCK_BYTES,
+                staging_bytes: 1 << 20,
+                batch_bytes_max: 32 * 1024,
+            };
+            Shard::new(ShardSetup {
+                index: ShardIndex(index),
+                route,
+                limits: limits.clone(),
+                tokens: Box::new(PlainTokens),
+                seed: 7 + u64::from(index) + disk.writes,
+                incarnation,
+                appender: Appender::new(&config, AppenderStart { identity, previous }).unwrap(),
+                seed_of_logs: seed,
+            })
+        });
+        let mut house = Self {
+            shards: shards.collect(),
+            disk,
+            rings: Rings::default(),
+            step: 0,
+            done: VecDeque::new(),
+            extents,
+            places: BTreeMap::new(),
+            next_place: 0,
+            ready: 0,
+            stopped: 0,
+            clients: Vec::new(),
+        };
+        for index in 0..SHARDS {
+            house.done.push_back((1, index, Done::Segment));
+            let now = house.now();
+            house.shards[usize::from(index)].start(now, &mut Port { rings: &mut house.rings, me: index });
+            house.drain(index);
+        }
+        house
+    }
+
+    /// The clients leave with their memory; the process is gone.
+    pub fn kill(self) -> (Disk, Vec<Client>) {
+        let mut clients = self.clients;
+        clients.iter_mut().for_each(Client::cut);
+        (self.disk, clients)
+    }
+
+    fn now(&self) -> Now {
+        let monotonic = MonotonicNs(self.step * STEP_NS + 1);
+        let wall =
+            WallMs(1_700_000_000_000 + self.disk.writes + self.step * STEP_NS / MonotonicNs::MILLISECOND);
+        Now { monotonic, wall }
+    }
+
+    pub fn stats(&mut self, shard: u16) -> ShardStats {
+        self.shards[usize::from(shard)].stats().clone()
+    }
+
+    pub fn tell(&mut self, shard: u16, event: Event<'_>) {
+        let now = self.now();
+        let port = &mut Port { rings: &mut self.rings, me: shard };
+        self.shards[usize::from(shard)].handle(event, now, port);
+        self.drain(shard);
+    }
+
+    /// Runs until nothing happens any more.
+    pub fn settle(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..20_000 {
+            quiet = if self.run_step() { 0 } else { quiet + 1 };
+            if quiet > QUIET_STEPS {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// One step of time; whether anything happened in it that concerns a client. Checkpoints follow each other for ever.
+    pub fn run_step(&mut self) -> bool {
+        self.step += 1;
+        let mut busy = false;
+        for client in 0..self.clients.len() {
+            busy |= self.serve(client);
+        }
+        for _ in 0..self.done.len() {
+            let Some((due, shard, done)) = self.done.pop_front() else { break };
+            if due > self.step {
+                self.done.push_back((due, shard, done));
+            } else {
+                busy |= self.finish(shard, done);
+            }
+        }
+        for shard in 0..SHARDS {
+            self.tell(shard, Event::Tick);
+            let now = self.now();
+            let port = &mut Port { rings: &mut self.rings, me: shard };
+            self.shards[usize::from(shard)].turn(now, port);
+            self.drain(shard);
+        }
+        busy
+    }
+
+    /// Opens sockets that are wanted, and passes on what a client says.
+    fn serve(&mut self, client: usize) -> bool {
+        if self.clients[client].wants_socket() {
+            self.next_place += 1;
+            let place = self.next_place;
+            self.places.insert((0, place), (client, None));
+            self.clients[client].opened(place);
+            self.tell(0, Event::Accepted { connection: ConnectionId(place) });
+        }
+        let at = self.places.iter().find(|(_, (of, mode))| *of == client && mode.is_some());
+        let Some((&(shard, place), &(_, mode))) = at else { return false };
+        let mut bytes = self.clients[client].take_output();
+        if bytes.is_empty() {
+            return false;
+        }
+        if mode == Some(ReceiveMode::Once) {
+            self.places.insert((shard, place), (client, None));
+        }
+        self.tell(shard, Event::Bytes { connection: ConnectionId(place), bytes: &mut bytes });
+        true
+    }
+
+    fn finish(&mut self, shard: u16, done: Done) -> bool {
+        match done {
+            Done::Written(batch) => {
+                self.finish_write(shard, &batch);
+                return false;
+            }
+            Done::Segment if self.disk.is_full => {
+                self.done.push_back((self.step + 1, shard, Done::Segment));
+                return false;
+            }
+            Done::Segment => {
+                let number = self.disk.make_segment(LogId { epoch: 1, shard: ShardIndex(shard) });
+                self.tell(shard, Event::Segment { number });
+                return false;
+            }
+            Done::Read(token, records, result) => {
+                self.tell(shard, Event::ReadDone { token, records, result });
+            }
+            Done::Sent(connection, buffer) => {
+                self.tell(shard, Event::SendDone { connection, buffer, sent: true });
+            }
+            Done::HandedOver(connection, to, key) => {
+                let Some((client, _)) = self.places.remove(&(shard, connection.0)) else { return true };
+                self.tell(shard, Event::HandedOver { connection, sent: true });
+                self.next_place += 1;
+                let connection = ConnectionId(self.next_place);
+                self.places.insert((to.0, connection.0), (client, None));
+                self.tell(to.0, Event::Adopted { connection, key });
+            }
+            Done::Closed(connection) => {
+                if let Some((client, _)) = self.places.remove(&(shard, connection.0)) {
+                    self.clients[client].cut();
+                }
+                self.tell(shard, Event::Closed { connection });
+            }
+        }
+        true
+    }
+
+    fn finish_write(&mut self, shard: u16, batch: &StagedBatch) {
+        if !self.disk.write(batch) {
+            return self.tell(shard, Event::WriteFailed { batch: batch.number });
+        }
+        let log = LogId { epoch: 1, shard: ShardIndex(shard) };
+        let extents = self.extents.entry(log).or_default();
+        let (segment, end) = (batch.segment, batch.offset + batch.bytes.len() as u32);
+        match extents.last_mut().filter(|last| last.segment == segment) {
+            Some(last) => last.end = end,
+            None => {
+                let (block_bytes, guard) = (BLOCK_BYTES, Guard::new(&DIRECTORY));
+                extents.push(SegmentExtent { segment, end, block_bytes, footer_offset: None, guard });
+            }
+        }
+        self.tell(shard, Event::Written { batch: batch.number });
+    }
+
+    fn drain(&mut self, shard: u16) {
+        while let Some(output) = self.shards[usize::from(shard)].poll_output() {
+            let mut later = |steps: u64, done: Done| self.done.push_back((self.step + steps, shard, done));
+            match output {
+                Output::Receive { connection, mode } => {
+                    if let Some((_, armed)) = self.places.get_mut(&(shard, connection.0)) {
+                        *armed = (mode != ReceiveMode::Pause).then_some(mode);
+                    }
+                }
+                Output::Send { connection, buffer } => {
+                    if let Some((client, _)) = self.places.get(&(shard, connection.0)) {
+                        self.clients[*client].hear(&buffer);
+                    }
+                    later(1, Done::Sent(connection, buffer));
+                }
+                Output::Close { connection } => later(1, Done::Closed(connection)),
+                Output::HandOver { connection, to, key } => later(1, Done::HandedOver(connection, to, key)),
+                Output::Append { batch } => later(WRITE_STEPS, Done::Written(batch)),
+                Output::NeedSegment => later(1, Done::Segment),
+                Output::Read { token, request } => {
+                    let (records, result) = self.read(&request);
+                    self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
+                }
+                Output::Recycle { .. } => {}
+                Output::Ready => self.ready += 1,
+                Output::Stopped => self.stopped += 1,
+            }
+        }
+    }
+
+    fn read(&mut self, request: &ReadRequest) -> (Vec<u8>, Result<PageEnd, ReadError>) {
+        let mut records = Vec::new();
+        let result = match request {
+            ReadRequest::Page(spec) => read_page(&mut self.disk.seen, spec, &mut records),
+            ReadRequest::Scan { log, from, to, bytes_max } => {
+                let all: Vec<SegmentExtent> = self.extents.get(log).into_iter().flatten().copied().collect();
+                let until = |extent: &&SegmentExtent| Position::new(extent.segment, 0) <= *to;
+                let extents: Vec<SegmentExtent> = all.iter().filter(until).copied().collect();
+                let next =
+                    scan_chunk(&mut self.disk.seen, &extents, *from, *bytes_max, &mut records).unwrap();
+                Ok(PageEnd { next, complete: next >= *to, ..PageEnd::default() })
+            }
+        };
+        (records, result)
+    }
+}
