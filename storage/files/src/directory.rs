@@ -249,6 +249,24 @@ impl Owned {
         self.catalog.insert(number, log);
         Ok(())
     }
+
+    /// Makes the manifest no longer name a segment, durably; then its file may go. After an error it may be named or not;
+    /// it is there, so either is right.
+    pub(crate) fn unregister(&self, number: u32) -> Result<(), FileError> {
+        let mut manifest = self.manifest();
+        if let Some(log) = manifest.segments.remove(&number)
+            && let Err(error) = manifest::store(self.root(), &manifest)
+        {
+            manifest.segments.insert(number, log);
+            return Err(error);
+        }
+        self.catalog.remove(number);
+        Ok(())
+    }
+
+    pub(crate) const fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
 }
 
 fn check_options(options: &OpenOptions) -> Result<(), OpenError> {

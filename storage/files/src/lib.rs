@@ -5,6 +5,7 @@
 //! - [`SegmentReader`] reads segments by `pread` (docs/decisions/0004-sealed-segments-by-pread.md), [`ReadPool`]
 //!   does so on a thread, and [`recover_all`] walks every log at a start.
 //! - [`Snapshots`] are the folded states of all streams, built on a helper thread; [`SnapshotFile`] reads one.
+//! - [`Retention`] rewrites segments so that old records go, and removes those in which nothing lives.
 //! - [`DirView`] looks at a directory without owning it, for tools.
 //! - [`secret`] is the file that tokens are signed with, where none is configured.
 //!
@@ -27,6 +28,7 @@ mod prepare;
 mod reader;
 mod recovery;
 mod replace;
+mod retention;
 mod run_files;
 mod secret;
 mod segment;
@@ -45,6 +47,10 @@ pub use pool::{ReadPool, ReadReply, ReadRequest};
 pub use prepare::PrepareError;
 pub use reader::SegmentReader;
 pub use recovery::{Progress, RecoverError, RecoveredLog, recover_after, recover_all, recover_log};
+pub use retention::{
+    CoveredSegments, Retention, RetentionCounters, RetentionError, RetentionFigures, RetentionOptions,
+    RetentionPolicy, RetentionStep,
+};
 pub use secret::{Secret, SecretError, secret};
 pub use segment::{SegmentFile, WriteMode};
 pub use snapshot_build::{BuildError, SnapshotBuilt, SnapshotPlan};

@@ -46,6 +46,19 @@ pub const READS_IN_FLIGHT_MAX: usize = 65_536;
 /// Bytes of a token secret: as many as the output of the HMAC-SHA-256 it is for (RFC 7518, section 3.2).
 pub const SECRET_BYTES: usize = 32;
 
+/// Bytes that rewriting reads and writes in a second: a tenth of what a plain disk does, so that commits hardly notice.
+pub const REWRITE_BYTES_PER_SECOND: u64 = 16 << 20;
+
+/// Of a segment's bytes, how many must have expired before it is rewritten for that alone: each byte is written about
+/// four times in its life at worst.
+pub const EXPIRED_PERCENT_MIN: u8 = 25;
+
+/// A segment without a record younger than a week is cold: hardly a page is read from it, so it is compressed.
+pub const COMPRESS_AFTER_MS: u64 = 7 * 24 * 3_600_000;
+
+/// A segment that was looked at and left is looked at again a day later: what days decide is not needed sooner.
+pub const LOOK_AGAIN_MS: u64 = 24 * 3_600_000;
+
 /// How often a view reads the manifest again when a running gateway removes spares under it.
 pub const VIEW_ATTEMPTS_MAX: usize = 4;
 

@@ -120,6 +120,7 @@ fn serve(
     let mut pages = PageReader::new();
     while let Ok(ReadRequest { token, spec, mut records }) = incoming.recv() {
         records.clear();
+        reader.refresh();
         let result = pages.read(&mut reader, &spec, &mut records);
         // Never full: there are as many places as answers owed.
         if outgoing.send(ReadReply { token, result, records }).is_err() {

@@ -7,21 +7,34 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_storage_log::{Medium, MediumError};
+use tidegate_storage_log::{Damage, Inflated, Medium, MediumError, check_rewritten};
 
-/// Reads the segments of one directory. Keeps a bounded number of files open, those used last. May block: it belongs on
-/// a reader thread, or in a start.
+/// Reads the segments of one directory, rewritten ones as the uncompressed segments they stand for. Keeps a bounded number
+/// of files open, those used last, and of inflated blocks. May block: it belongs on a reader thread, or in a start.
+///
+/// A segment whose file was replaced is read from the old one, and a removed one is still read, until
+/// [`SegmentReader::refresh`]: so what one walk reads fits together.
 #[derive(Debug)]
 pub struct SegmentReader {
+    inflated: Inflated<Files>,
+}
+
+/// The files as they lie there.
+#[derive(Debug)]
+struct Files {
     catalog: Arc<Catalog>,
     open: Vec<OpenFile>,
     /// Counts reads, to tell which file was used last.
     clock: u64,
+    /// The changes of the catalog that were looked at.
+    changes: u64,
 }
 
 #[derive(Debug)]
 struct OpenFile {
     segment: u32,
+    /// Which of the segment's files.
+    version: u64,
     file: File,
     bytes: u64,
     used: u64,
@@ -29,32 +42,73 @@ struct OpenFile {
 
 impl SegmentReader {
     pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
-        Self { catalog, open: Vec::with_capacity(OPEN_FILES_MAX), clock: 0 }
+        let changes = catalog.changes();
+        let files = Files { catalog, open: Vec::with_capacity(OPEN_FILES_MAX), clock: 0, changes };
+        Self { inflated: Inflated::new(files) }
     }
 
+    /// Lets go of files that were replaced or removed. Between two walks, never within one: a batch must not be read half
+    /// from one file and half from the other.
+    pub fn refresh(&mut self) {
+        let files = self.inflated.raw();
+        let changes = files.catalog.changes();
+        if changes == files.changes {
+            return;
+        }
+        files.changes = changes;
+        let Files { catalog, open, .. } = files;
+        let is_old = |one: &mut OpenFile| catalog.version(one.segment) != Some(one.version);
+        open.extract_if(.., is_old).for_each(drop);
+    }
+
+    /// Checks every byte of a rewritten segment; `None` for a plain one, which recovery checks.
+    ///
+    /// # Errors
+    /// The segment is missing or refused.
+    pub fn check_rewritten(&mut self, segment: u32) -> Result<Option<Vec<Damage>>, MediumError> {
+        check_rewritten(self.inflated.raw(), segment)
+    }
+}
+
+impl Medium for SegmentReader {
+    fn segment_len(&self, segment: u32) -> Result<u64, MediumError> {
+        self.inflated.segment_len(segment)
+    }
+
+    fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError> {
+        self.inflated.read(segment, offset, into)
+    }
+
+    fn inflates(&self) -> bool {
+        true
+    }
+}
+
+impl Files {
     /// Where in `open` a segment's file is, opening it if needed in place of the one unused longest.
     fn place(&mut self, segment: u32) -> Result<usize, MediumError> {
         if let Some(place) = self.open.iter().position(|open| open.segment == segment) {
             return Ok(place);
         }
-        let path = self.catalog.path(segment).ok_or(MediumError::Missing(segment))?;
-        let opened = open(&path).map_err(|error| refusal(segment, 0, &error))?;
-        let place = if self.open.len() < OPEN_FILES_MAX {
-            self.open.len()
-        } else {
+        let (path, version) = self.catalog.file(segment).ok_or(MediumError::Missing(segment))?;
+        let (file, bytes) = open(&path).map_err(|error| refusal(segment, 0, &error))?;
+        if self.open.len() >= OPEN_FILES_MAX {
             let oldest = self.open.iter().enumerate().min_by_key(|(_, open)| open.used);
             let (place, _) = oldest.ok_or(MediumError::Missing(segment))?;
             self.open.swap_remove(place);
-            self.open.len()
-        };
-        let (file, bytes) = opened;
-        self.open.push(OpenFile { segment, file, bytes, used: 0 });
+        }
+        self.open.push(OpenFile { segment, version, file, bytes, used: 0 });
         debug_assert!(self.open.len() <= OPEN_FILES_MAX);
-        Ok(place)
+        Ok(self.open.len() - 1)
     }
 }
 
-impl Medium for SegmentReader {
+impl Medium for Files {
+    fn generation(&mut self, segment: u32) -> Result<u64, MediumError> {
+        let place = self.place(segment)?;
+        Ok(self.open[place].version)
+    }
+
     fn segment_len(&self, segment: u32) -> Result<u64, MediumError> {
         if let Some(open) = self.open.iter().find(|open| open.segment == segment) {
             return Ok(open.bytes);
@@ -117,7 +171,7 @@ mod tests {
     #[test]
     fn it_reads_what_is_there_and_no_more() {
         let (_dir, catalog) = directory(2);
-        let mut reader = SegmentReader::new(catalog);
+        let mut reader = SegmentReader::new(Arc::clone(&catalog));
         let check = |reader: &mut SegmentReader, segment: u32, offset: u64, expected: usize| {
             let mut into = [0xee; 100];
             assert_eq!(reader.read(segment, offset, &mut into), Ok(expected), "{segment}@{offset}");
@@ -131,7 +185,7 @@ mod tests {
         check(&mut reader, 1, 950, 50);
         check(&mut reader, 2, 5000, 0);
         assert_eq!(reader.segment_len(1), Ok(1000));
-        assert_eq!(SegmentReader::new(Arc::clone(&reader.catalog)).segment_len(2), Ok(1000));
+        assert_eq!(SegmentReader::new(catalog).segment_len(2), Ok(1000));
     }
 
     #[test]
@@ -175,9 +229,10 @@ mod tests {
             assert_eq!(reader.read(segment, 0, &mut into), Ok(4));
             assert_eq!(into[0], segment as u8);
             assert_eq!(reader.read(1, 0, &mut into), Ok(4));
-            assert!(reader.open.len() <= OPEN_FILES_MAX);
+            assert!(reader.inflated.raw().open.len() <= OPEN_FILES_MAX);
         }
-        let held = |segment| reader.open.iter().any(|open| open.segment == segment);
+        let open = &reader.inflated.raw().open;
+        let held = |segment| open.iter().any(|open| open.segment == segment);
         assert!(held(1) && held(count) && !held(2));
     }
 }

@@ -11,9 +11,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tidegate_ids::LogId;
-use tidegate_storage_log::SegmentHeader;
 use tidegate_storage_log::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
 use tidegate_storage_log::limits::HEADERLESS_SCAN_BYTES;
+use tidegate_storage_log::{ENCODING_REWRITTEN, SegmentHeader};
 
 /// A segment that was made ready and never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,11 +169,13 @@ fn read_header(file: &File, bytes: u64, manifest: &Manifest, log: LogId, number:
         return Ok(Header::Wrong(Problem::Short { bytes, expected: SEGMENT_HEADER_BYTES as u64 }));
     }
     file.read_exact_at(&mut block, 0)?;
-    if block == [0; SEGMENT_HEADER_BYTES] {
+    if block == [0; SEGMENT_HEADER_BYTES] && back_header(file, bytes)?.is_none() {
         // Batches without a header are for recovery: a first write was torn, or the header was lost.
         return Ok(if front_is_zero(file)? { Header::Zero } else { Header::Sound });
     }
-    let Some(header) = SegmentHeader::decode(&block) else { return Ok(Header::Wrong(Problem::Header)) };
+    let found =
+        SegmentHeader::decode(&block).map_or_else(|| back_header(file, bytes), |found| Ok(Some(found)));
+    let Some(header) = found? else { return Ok(Header::Wrong(Problem::Header)) };
     let identity = header.identity;
     if header.format_version > FORMAT_VERSION {
         let problem = Problem::Newer { found: header.format_version, supported: FORMAT_VERSION };
@@ -182,11 +184,20 @@ fn read_header(file: &File, bytes: u64, manifest: &Manifest, log: LogId, number:
     if identity.log != log || header.segment != number || identity.directory != manifest.directory {
         return Ok(Header::Wrong(Problem::Foreign { log: identity.log, segment: header.segment }));
     }
-    let expected = u64::from(header.segment_bytes);
-    if header.encoding == 0 && bytes < expected {
+    let whole = header.rewritten.map_or(header.segment_bytes, |rewritten| rewritten.file_bytes);
+    let expected = u64::from(whole);
+    if bytes < expected && header.encoding <= ENCODING_REWRITTEN {
         return Ok(Header::Wrong(Problem::Short { bytes, expected }));
     }
     Ok(Header::Sound)
+}
+
+/// The second header of a rewritten segment, whose first one does not hold.
+fn back_header(file: &File, bytes: u64) -> io::Result<Option<SegmentHeader>> {
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    file.read_exact_at(&mut block, bytes - SEGMENT_HEADER_BYTES as u64)?;
+    let found = SegmentHeader::decode(&block);
+    Ok(found.filter(|header| header.rewritten.is_some_and(|own| u64::from(own.file_bytes) == bytes)))
 }
 
 /// As far as recovery looks for batches in a segment without a header.

@@ -24,6 +24,8 @@ pub struct Inflated<M> {
 #[derive(Debug)]
 struct View {
     segment: u32,
+    /// Which of the segment's files was looked at.
+    generation: u64,
     /// `None` for a plain segment.
     table: Option<BlockTable>,
     used: u64,
@@ -57,16 +59,20 @@ impl<M: Medium> Inflated<M> {
         &mut self.raw
     }
 
-    /// Forgets what is known of a segment: its file was replaced.
-    pub fn forget(&mut self, segment: u32) {
+    /// Forgets what is known of a segment: another file stands for it.
+    fn forget(&mut self, segment: u32) {
         self.views.retain(|view| view.segment != segment);
         self.blocks.slots.retain(|slot| slot.segment != segment);
     }
 
     /// Where in `views` a segment is, looking at it if need be.
     fn view(&mut self, segment: u32) -> Result<usize, MediumError> {
+        let generation = self.raw.generation(segment)?;
         if let Some(place) = self.views.iter().position(|view| view.segment == segment) {
-            return Ok(place);
+            if self.views[place].generation == generation {
+                return Ok(place);
+            }
+            self.forget(segment);
         }
         let table = BlockTable::load(&mut self.raw, segment)?;
         if self.views.len() >= TABLES_MAX {
@@ -74,7 +80,7 @@ impl<M: Medium> Inflated<M> {
             let place = oldest.map_or(0, |(place, _)| place);
             self.views.swap_remove(place);
         }
-        self.views.push(View { segment, table, used: 0 });
+        self.views.push(View { segment, generation, table, used: 0 });
         Ok(self.views.len() - 1)
     }
 }

@@ -59,7 +59,8 @@ pub use page::{Direction, PageEnd, PageReader, ReadError, ReadSpec, read_page};
 pub use record::{Links, Placement, RecordHead, RecordState, RecordView, stored_len};
 pub use recover::{Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover, recover_after};
 pub use rewrite::{
-    ClosedSegment, Keep, RewriteError, RewriteSink, Rewrote, Tally, closed_segment, rewrite, tally,
+    ClosedSegment, Keep, RewriteError, RewriteSink, Rewrote, Tally, closed_segment, rewrite, segment_header,
+    tally,
 };
 pub use scan::scan_chunk;
 pub use segment::{ENCODING_PLAIN, ENCODING_REWRITTEN, LogIdentity, PreviousEnd, Rewritten, SegmentHeader};

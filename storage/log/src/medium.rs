@@ -17,6 +17,15 @@ pub trait Medium {
     /// [`MediumError::Unreadable`] is taken for damage of these bytes, never for the end of the process.
     fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError>;
 
+    /// Which of a segment's files is read from now on: another number after it was replaced.
+    ///
+    /// # Errors
+    /// Those of [`Medium::read`].
+    fn generation(&mut self, segment: u32) -> Result<u64, MediumError> {
+        let _ = segment;
+        Ok(0)
+    }
+
     /// Whether rewritten segments are read as the uncompressed segments they stand for, see [`crate::Inflated`]. Where
     /// they are not, recovery refuses them.
     fn inflates(&self) -> bool {
@@ -31,6 +40,10 @@ impl<M: Medium> Medium for &mut M {
 
     fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError> {
         (**self).read(segment, offset, into)
+    }
+
+    fn generation(&mut self, segment: u32) -> Result<u64, MediumError> {
+        (**self).generation(segment)
     }
 
     fn inflates(&self) -> bool {

@@ -45,7 +45,7 @@ fn header_of<M: Medium>(medium: &mut M, segment: u32) -> Option<SegmentHeader> {
 }
 
 /// The part of a segment before `end`, with its footer if a seal ends there.
-fn extent_of<M: Medium>(medium: &mut M, header: &SegmentHeader, end: u32) -> SegmentExtent {
+pub(crate) fn extent_of<M: Medium>(medium: &mut M, header: &SegmentHeader, end: u32) -> SegmentExtent {
     let guard = Guard::new(&header.identity.directory);
     let mut window = Window::new(medium, guard);
     window.open(header.segment);

@@ -12,6 +12,8 @@ use crate::descriptor::{BATCH_HEADER_BYTES, BLOCK_ENTRY_BYTES, REWRITTEN_BLOCK_B
 use crate::limits::COMPRESSION_LEVEL;
 use crate::medium::{Medium, MediumError};
 use crate::record::{RecordHead, RecordState, hollow, parse, parse_checked};
+use crate::recover::SegmentExtent;
+use crate::rescue::extent_of;
 use crate::segment::{ENCODING_REWRITTEN, PreviousEnd, Rewritten, SegmentHeader};
 use crate::window::Window;
 use core::fmt;
@@ -55,6 +57,8 @@ pub struct Tally {
     pub freed_bytes: u64,
     /// When the oldest record that stays was stamped; the largest time if none does.
     pub oldest_live: WallMs,
+    /// When the newest record of all was stamped.
+    pub newest: WallMs,
 }
 
 /// How a segment was rewritten.
@@ -90,7 +94,8 @@ pub enum RewriteError<E> {
 }
 
 /// Looks at a segment: `None` if it has no header, or if nothing says where it ended. That says its own header if it was
-/// rewritten, or else the header of the first written one among `later`, the segments of its log that follow.
+/// rewritten, or else the header of the first written one among `later`, the segments of its log that follow, or, where
+/// it is the log's last, `known`: where a snapshot says that the log ends.
 ///
 /// # Errors
 /// Those of the medium.
@@ -98,22 +103,34 @@ pub fn closed_segment<M: Medium>(
     medium: &mut M,
     segment: u32,
     later: &[u32],
+    known: PreviousEnd,
 ) -> Result<Option<ClosedSegment>, MediumError> {
-    let Some(header) = header_of(medium, segment)? else { return Ok(None) };
-    if let Some(known) = header.rewritten {
-        let end = PreviousEnd { end: Position::new(segment, known.end), batch: known.last_batch };
+    let Some(header) = segment_header(medium, segment)? else { return Ok(None) };
+    if let Some(own) = header.rewritten {
+        let end = PreviousEnd { end: Position::new(segment, own.end), batch: own.last_batch };
         return Ok(Some(ClosedSegment { header, end }));
     }
     for &next in later {
-        if let Some(next) = header_of(medium, next)? {
+        if let Some(next) = segment_header(medium, next)? {
             let end = next.previous;
             return Ok((end.end.segment == segment).then_some(ClosedSegment { header, end }));
         }
     }
-    Ok(None)
+    Ok((known.end.segment == segment).then_some(ClosedSegment { header, end: known }))
 }
 
-fn header_of<M: Medium>(medium: &mut M, segment: u32) -> Result<Option<SegmentHeader>, MediumError> {
+impl ClosedSegment {
+    /// What scanning and reading its footer need.
+    pub fn extent<M: Medium>(&self, medium: &mut M) -> SegmentExtent {
+        extent_of(medium, &self.header, self.end.end.offset)
+    }
+}
+
+/// The header of a segment, if it has a sound one: then it was written.
+///
+/// # Errors
+/// Those of the medium.
+pub fn segment_header<M: Medium>(medium: &mut M, segment: u32) -> Result<Option<SegmentHeader>, MediumError> {
     let mut bytes = [0; SEGMENT_HEADER_BYTES];
     let count = medium.read(segment, 0, &mut bytes)?;
     let header = SegmentHeader::decode(&bytes).filter(|header| header.segment == segment);
@@ -254,6 +271,7 @@ impl Default for Tally {
             erased: 0,
             freed_bytes: 0,
             oldest_live: WallMs(u64::MAX),
+            newest: WallMs(0),
         }
     }
 }
@@ -261,6 +279,7 @@ impl Default for Tally {
 impl Tally {
     /// Counts a record; the state that it is to get, if it is to become a hole.
     fn take(&mut self, record: &Found, decide: &mut impl FnMut(&RecordHead) -> Keep) -> Option<RecordState> {
+        self.newest = self.newest.max(record.head.time);
         if record.state.is_hole() {
             self.holes += 1;
             return None;

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use tidegate_ids::{CommandNumber, Location, Position, Sequence};
 use tidegate_storage_log::{
     AppenderConfig, Direction, Inflated, Keep, Medium, MediumError, MemoryMedium, PackedRecords, PageEnd,
-    ReadError, ReadSpec, RecordHead, RecordState, RecoverError, Recovered, RewriteError, Rewrote,
-    SegmentHeader, check_rewritten, closed_segment, read_footer, read_page, recover, rewrite, scan_chunk,
-    tally,
+    PreviousEnd, ReadError, ReadSpec, RecordHead, RecordState, RecoverError, Recovered, RewriteError,
+    Rewrote, SegmentHeader, check_rewritten, closed_segment, read_footer, read_page, recover, rewrite,
+    scan_chunk, tally,
 };
 
 /// A record as a reader gives it out.
@@ -64,7 +64,7 @@ fn rewritten(
 ) -> Option<(Rewrote, Vec<u8>)> {
     let later: Vec<u32> = medium.numbers().into_iter().filter(|number| *number > segment).collect();
     let mut view = Inflated::new(medium.clone());
-    let closed = closed_segment(&mut view, segment, &later).expect("there")?;
+    let closed = closed_segment(&mut view, segment, &later, PreviousEnd::default()).expect("there")?;
     let mut bytes = Vec::new();
     let rewrote = rewrite(&mut view, &closed, decide, &mut bytes).expect("sound");
     assert_eq!(rewrote.file_bytes, bytes.len() as u64);
@@ -284,7 +284,8 @@ fn a_damaged_segment_is_not_rewritten() {
         let mut hit = log.medium.clone();
         hit.segments.get_mut(&1).expect("there")[at] ^= 1;
         let mut view = Inflated::new(hit);
-        let closed = closed_segment(&mut view, 1, &[2]).expect("there").expect("closed");
+        let closed =
+            closed_segment(&mut view, 1, &[2], PreviousEnd::default()).expect("there").expect("closed");
         if at >= closed.end.end.offset as usize {
             continue;
         }
@@ -304,7 +305,7 @@ fn only_what_is_over_and_known_to_end_is_closed() {
     let newest = log.appender.appended_end().segment;
     let mut view = Inflated::new(log.medium);
     let mut check = |segment: u32, later: &[u32], expected: bool| {
-        let found = closed_segment(&mut view, segment, later).expect("there");
+        let found = closed_segment(&mut view, segment, later, PreviousEnd::default()).expect("there");
         assert_eq!(found.is_some(), expected, "segment {segment} before {later:?}");
     };
     check(1, &numbers[1..], true);
@@ -314,21 +315,24 @@ fn only_what_is_over_and_known_to_end_is_closed() {
     check(newest + 1, &[], false);
     check(1, &[3, 4], false);
     let mut view = Inflated::new(medium);
-    assert!(closed_segment(&mut view, 1, &[]).expect("there").is_some(), "a rewritten one knows its end");
-    assert_eq!(closed_segment(&mut view, 99, &[]), Err(MediumError::Missing(99)));
+    assert!(
+        closed_segment(&mut view, 1, &[], PreviousEnd::default()).expect("there").is_some(),
+        "a rewritten one knows its end"
+    );
+    assert_eq!(closed_segment(&mut view, 99, &[], PreviousEnd::default()), Err(MediumError::Missing(99)));
 }
 
 #[test]
 fn a_tally_counts_what_a_rewrite_does() {
     let (log, medium, seen) = small_rewritten();
     let mut view = Inflated::new(log.medium);
-    let closed = closed_segment(&mut view, 1, &[2]).expect("there").expect("closed");
+    let closed = closed_segment(&mut view, 1, &[2], PreviousEnd::default()).expect("there").expect("closed");
     let expire = |head: &RecordHead| if head.sequence.0 < 3 { Keep::Expired } else { Keep::Live };
     let counted = tally(&mut view, &closed, expire).expect("sound");
     let rewrote = rewrite(&mut view, &closed, expire, &mut Vec::new()).expect("sound");
     assert_eq!(counted, rewrote.tally);
     let mut view = Inflated::new(medium);
-    let closed = closed_segment(&mut view, 1, &[]).expect("there").expect("closed");
+    let closed = closed_segment(&mut view, 1, &[], PreviousEnd::default()).expect("there").expect("closed");
     let counted = tally(&mut view, &closed, |_| Keep::Live).expect("sound");
     let holes = seen.iter().filter(|one| one.state != RecordState::Live).count();
     assert_eq!((counted.holes, counted.expired), (holes as u64, 0));
@@ -375,6 +379,7 @@ fn a_walk_ends_at_a_segment_that_was_dropped() {
 struct Counting {
     inner: MemoryMedium,
     bytes: usize,
+    generation: u64,
 }
 
 impl Medium for Counting {
@@ -386,6 +391,10 @@ impl Medium for Counting {
         let count = self.inner.read(segment, offset, into)?;
         self.bytes += count;
         Ok(count)
+    }
+
+    fn generation(&mut self, _: u32) -> Result<u64, MediumError> {
+        Ok(self.generation)
     }
 }
 
@@ -406,7 +415,7 @@ fn a_read_inflates_the_blocks_it_touches_and_no_more() {
     assert!(bytes.len() > 2 << 20);
     let mut medium = log.medium.clone();
     medium.segments.insert(1, bytes);
-    let mut view = Inflated::new(Counting { inner: medium, bytes: 0 });
+    let mut view = Inflated::new(Counting { inner: medium, bytes: 0, generation: 0 });
     let location = log.kept[1500].location;
     let spec = ReadSpec::At { location };
     let (_, records) = page(&mut view, &spec);
@@ -415,7 +424,7 @@ fn a_read_inflates_the_blocks_it_touches_and_no_more() {
     assert!(cold < 3 * 65_536, "{cold} bytes for one record");
     assert!(page(&mut view, &spec).0.is_ok());
     assert_eq!(view.raw().bytes, cold, "the second time it is held");
-    view.forget(location.segment);
+    view.raw().generation += 1;
     assert!(page(&mut view, &spec).0.is_ok());
     assert_eq!(view.raw().bytes, 2 * cold, "after a replacement it is not");
     // Whatever is read, a bounded number of blocks is held, and the right ones are given.

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 use tidegate_ids::{Sequence, StreamId, UserId, WallMs};
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, Inflated, Keep, MemoryMedium, NewRecord, PackedRecords, ReadSpec,
+    Appender, AppenderConfig, AppenderStart, Inflated, Keep, MemoryMedium, NewRecord, PackedRecords, PreviousEnd, ReadSpec,
     check_rewritten, closed_segment, read_page, recover, rewrite,
 };
 
@@ -112,7 +112,7 @@ fn written() -> Vec<u8> {
     assert!(end.segment <= next.segment);
     medium.write(next.segment, u64::from(next.offset), &next.bytes);
     let mut view = Inflated::new(medium);
-    let closed = closed_segment(&mut view, SEGMENT, &[SEGMENT + 1]).expect("there").expect("closed");
+    let closed = closed_segment(&mut view, SEGMENT, &[SEGMENT + 1], PreviousEnd::default()).expect("there").expect("closed");
     let mut bytes = Vec::new();
     let decide = |head: &tidegate_storage_log::RecordHead| match head.time.0 % 3 {
         0 => Keep::Expired,

@@ -22,6 +22,8 @@ pub(crate) struct Found {
     pub(crate) logs: usize,
     pub(crate) segments: usize,
     pub(crate) records: u64,
+    /// Of these, what expired or was erased.
+    pub(crate) holes: u64,
     pub(crate) streams: usize,
 }
 
@@ -43,7 +45,7 @@ struct Tally {
 pub(crate) fn run(view: &DirView, bar: &ProgressBar) -> Found {
     let mut found = Found::default();
     view.problems().iter().for_each(|problem| found.faults.add(|| problem.to_string()));
-    let mut streams = Streams::new(Links::new(view.reader()));
+    let mut streams = Streams::new(Links::new(view));
     let mut starts = HashMap::new();
     let reader = view.reader();
     let mut bytes = 0;
@@ -73,12 +75,13 @@ fn check_log(
     found.logs += 1;
     found.segments += listed.segments.len();
     let mut tally = Tally::new();
-    let (faults, records) = (&mut found.faults, &mut found.records);
+    let (faults, records, holes) = (&mut found.faults, &mut found.records, &mut found.holes);
     let recovered = recover(&mut view.reader(), &listed.segments, Some(view.directory()), |record| {
         if records.is_multiple_of(PROGRESS_RECORDS) {
             moved(&record);
         }
         *records += 1;
+        *holes += u64::from(record.is_hole());
         tally.take(&record);
         streams.take(&record, faults);
     });
@@ -94,6 +97,17 @@ fn check_log(
             }
         }
         Err(error) => found.faults.add(|| format!("log {}: {error}", listed.log)),
+    }
+    check_copies(view, listed, &mut found.faults);
+}
+
+/// Rewritten segments have headers and tables twice: recovery needs one of each, and does not say that the other is bad.
+fn check_copies(view: &DirView, listed: &LogSegments, faults: &mut Faults) {
+    let mut reader = view.reader();
+    for &segment in &listed.segments {
+        let Ok(Some(damage)) = reader.check_rewritten(segment) else { continue };
+        let copies = damage.iter().filter(|damage| damage.kind == DamageKind::Copy);
+        copies.for_each(|damage| faults.add(|| format!("log {}: {}", listed.log, describe(damage))));
     }
 }
 

@@ -49,7 +49,10 @@ impl Streams {
 fn check_sequenced(held: &mut Held, record: &RecordView<'_>, links: &mut Links, faults: &mut Faults) {
     let (head, placement) = (&record.head, &record.placement);
     let expected = held.last.next();
-    if head.sequence != expected {
+    if head.sequence > expected && links.is_dropped(placement.prev) {
+        // What lies between went with its segment.
+        held.spine = None;
+    } else if head.sequence != expected {
         faults.add(|| format!("{}: sequence {}, expected {expected}", name(record), head.sequence));
         held.spine = None;
     }
@@ -93,9 +96,14 @@ fn check_link(
 }
 
 /// Records of users and shards, and states: no sequence of their own, one link back along the stream, or none.
-fn check_unsequenced(held: &Held, record: &RecordView<'_>, links: &mut Links, faults: &mut Faults) {
+fn check_unsequenced(held: &mut Held, record: &RecordView<'_>, links: &mut Links, faults: &mut Faults) {
     let (head, placement) = (&record.head, &record.placement);
-    if head.sequence != held.last {
+    let prev = placement.prev;
+    let is_first = held.last.0 == 0 && links.has_dropped() && (prev.is_none() || prev == Location::SNAPSHOT);
+    if head.sequence > held.last && (links.is_dropped(prev) || is_first) {
+        held.last = head.sequence;
+        held.spine = None;
+    } else if head.sequence != held.last {
         let last = held.last;
         faults
             .add(|| format!("{}: sequence {}, though the stream is at {last}", name(record), head.sequence));
@@ -103,8 +111,7 @@ fn check_unsequenced(held: &Held, record: &RecordView<'_>, links: &mut Links, fa
     if !placement.jump.is_none() {
         faults.add(|| format!("{}: a jump to {}, where none belongs", name(record), placement.jump));
     }
-    let prev = placement.prev;
-    if prev.is_none() || prev == Location::SNAPSHOT {
+    if prev.is_none() || prev == Location::SNAPSHOT || links.is_dropped(prev) {
         return;
     }
     let target = (prev < record.location).then(|| links.follow(prev)).flatten();
@@ -116,7 +123,7 @@ fn check_unsequenced(held: &Held, record: &RecordView<'_>, links: &mut Links, fa
 /// The link to the device's record before: of the same stream, with a lower number.
 fn check_device_link(record: &RecordView<'_>, links: &mut Links, faults: &mut Faults) {
     let (head, to) = (&record.head, record.head.device_prev);
-    if to.is_none() || to == Location::SNAPSHOT {
+    if to.is_none() || to == Location::SNAPSHOT || links.is_dropped(to) {
         return;
     }
     let target = (to < record.location).then(|| links.follow(to)).flatten();

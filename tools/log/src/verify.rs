@@ -39,9 +39,13 @@ fn report(found: &Found, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     found.faults.lines().try_for_each(|line| writeln!(out, "damage: {line}"))?;
+    let holes = match found.holes {
+        0 => String::new(),
+        holes => format!(", {}", count(holes, "hole")),
+    };
     writeln!(
         out,
-        "verify: {}, {}, {}, {}, {}, {}",
+        "verify: {}, {}, {}, {}, {}, {}{holes}",
         count(found.logs as u64, "log"),
         count(found.segments as u64, "segment"),
         count(found.records, "record"),

@@ -11,7 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use tidegate_ids::{CommandNumber, ConversationId, Location, Sequence, StreamId, UserId};
+use tidegate_ids::{CommandNumber, ConversationId, Location, Sequence, StreamId, UserId, WallMs};
+use tidegate_storage_files::{CoveredSegments, Retention, RetentionOptions, RetentionPolicy};
 use tidegate_storage_log::{Links, NewRecord};
 
 fn stream(number: u64) -> StreamId {
@@ -290,4 +291,79 @@ fn what_is_no_data_directory_is_said() {
     }
     let help = Command::new(env!("CARGO_BIN_EXE_tidegate-log")).arg("--help").output().unwrap();
     assert!(String::from_utf8(help.stdout).unwrap().contains("tidegate-log verify data"));
+}
+
+/// Everything of `of` has expired.
+struct Expire(Vec<StreamId>);
+
+impl RetentionPolicy for Expire {
+    fn keep_after(&self, stream: &StreamId) -> WallMs {
+        if self.0.contains(stream) { WallMs(u64::MAX) } else { WallMs(0) }
+    }
+}
+
+fn retain(journal: &Journal, policy: &Expire) -> u64 {
+    let covered = CoveredSegments::default();
+    for one in &journal.logs {
+        let Some(place) = one.recovered.extents.len().checked_sub(2) else { continue };
+        let extent = one.recovered.extents[place];
+        covered.set(one.log, extent.last(&mut journal.dir.reader()).unwrap().unwrap());
+    }
+    let options = RetentionOptions { bytes_per_second: 0, look_again_ms: 0, ..RetentionOptions::default() };
+    let mut retention = Retention::new(&journal.dir, options, covered);
+    let now = WallMs(1_800_000_000_000);
+    retention.pass(policy, now, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    retention.counters().figures().dropped
+}
+
+#[test]
+fn what_was_rewritten_or_let_go_is_no_damage() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    let mut records = fill(&mut journal, 2, 400).len();
+    drop(journal);
+    let mut journal = Journal::open(temp.path(), 2);
+    retain(&journal, &Expire(vec![stream(3), stream(8)]));
+    records += fill(&mut journal, 2, 100).len();
+    drop(journal);
+    let (code, out, err) = run("verify", temp.path(), &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(
+        out.contains(&format!(" {records} records, 12 streams, 0 unacknowledged tails, 0 faults, ")),
+        "{out}"
+    );
+    assert!(out.trim_end().ends_with(" holes"), "{out}");
+    let (_, out, _) = run("dump", temp.path(), &["--stream", "3:1003", "--limit", "1"]);
+    assert!(out.contains(" expired ") && out.trim_end().ends_with("\"\""), "{out}");
+    let (_, out, _) = run("dump", temp.path(), &["--stream", "4:1004", "--limit", "1"]);
+    assert!(out.contains("message 4"), "{out}");
+
+    let mut journal = Journal::open(temp.path(), 2);
+    assert!(retain(&journal, &Expire((0..12).map(stream).collect())) > 2);
+    fill(&mut journal, 2, 50);
+    drop(journal);
+    let (code, out, err) = run("verify", temp.path(), &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains(" 12 streams, 0 unacknowledged tails, 0 faults"), "{out}");
+}
+
+#[test]
+fn every_copy_of_a_rewritten_segments_header_is_looked_at() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    let kept = fill(&mut journal, 1, 200);
+    drop(journal);
+    let journal = Journal::open(temp.path(), 1);
+    retain(&journal, &Expire(vec![stream(3)]));
+    drop(journal);
+    let file = segment(temp.path(), &kept[0]);
+    file.write_all_at(b"rot", 16).unwrap();
+    let (code, out, _) = run("verify", temp.path(), &[]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(
+        out.contains("a copy of the header or the table is damaged") && out.contains(", 1 fault, "),
+        "{out}"
+    );
+    let (code, _, _) = run("dump", temp.path(), &["--limit", "1"]);
+    assert_eq!(code, Some(0));
 }
