@@ -263,10 +263,6 @@ impl Owned {
         self.catalog.remove(number);
         Ok(())
     }
-
-    pub(crate) const fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
 }
 
 fn check_options(options: &OpenOptions) -> Result<(), OpenError> {
