@@ -69,6 +69,14 @@ impl Setup {
     /// # Errors
     /// How it ended.
     pub fn try_start(&self) -> Result<Gateway, Ended> {
+        self.try_start_watched(|_| {})
+    }
+
+    /// The same; meanwhile `watch` is shown again and again what it has said on stderr so far.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn try_start_watched(&self, watch: impl Fn(&[String])) -> Result<Gateway, Ended> {
         let mut child = self
             .command()
             .stdin(Stdio::null())
@@ -79,19 +87,23 @@ impl Setup {
         let lines = follow(child.stdout.take().expect("it was piped"), "");
         let errors = follow(child.stderr.take().expect("it was piped"), "gateway: ");
         let end = Instant::now() + START_WAIT;
-        let mut said = Vec::new();
+        let (mut said, mut complained) = (Vec::new(), Vec::new());
         loop {
-            match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            match lines.recv_timeout(LOOK_INTERVAL) {
                 Ok(line) => said.push(line),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let _ = child.kill();
-                    panic!("the gateway is not ready in time; it said {said:?}");
+                    panic!("the gateway is not ready in time; it said {said:?} and {complained:?}");
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = child.wait().expect("it is our child");
-                    return Err(Ended { status, said, complained: errors.iter().collect() });
+                    complained.extend(errors.iter());
+                    return Err(Ended { status, said, complained });
                 }
             }
+            complained.extend(errors.try_iter());
+            watch(&complained);
             let ready = said.last().filter(|line| line.starts_with("ready "));
             if let Some((ws, admin)) = ready.and_then(|line| addresses(line)) {
                 return Ok(Gateway { child, ws, admin, said, setup: self.clone(), later: lines });

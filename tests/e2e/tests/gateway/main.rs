@@ -5,6 +5,7 @@ mod admin;
 mod bad_input;
 mod chat;
 mod crash;
+mod full_disk;
 mod noise;
 mod numbers;
 mod ordinary_user;

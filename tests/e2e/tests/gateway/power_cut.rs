@@ -1,4 +1,4 @@
-//! The power is cut under load, or the disk fills: what was acknowledged is there.
+//! The power is cut under load: what was acknowledged is there.
 //!
 //! The gateway's directory is on a file system of its own that stops for good at once (`FS_IOC_SHUTDOWN`), and keeps
 //! only what was synced. Each cut also takes a file that was written beside the log and not synced, so a cut that takes
@@ -65,36 +65,4 @@ fn what_was_acknowledged_survives_power_cuts_with_linked_syncs() {
 #[test]
 fn what_was_acknowledged_survives_power_cuts_with_direct_writes() {
     survive("direct", 2);
-}
-
-/// What the disk still holds: what a gateway keeps free of it (64 MiB), and six segments.
-const LEFT_BYTES: u64 = (64 + 6 * 4) << 20;
-
-#[test]
-fn what_was_acknowledged_survives_a_full_disk() {
-    if !can_mount_or_say(1) {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let mut volume = Volume::new(dir.path(), FileSystem::Ext4, 192).unwrap();
-    let data = volume.path().join("data");
-    let ballast = volume.path().join("ballast");
-    let free = rustix::fs::statvfs(volume.path()).unwrap();
-    let ballast_bytes = (free.f_bavail * free.f_frsize).saturating_sub(LEFT_BYTES);
-    std::fs::write(&ballast, vec![1; ballast_bytes as usize]).unwrap();
-    // Who waits for an answer that does not come is let go after three heartbeats, which ends the load.
-    let setup = Setup::new(&data, 1).with("TIDEGATE_LIMITS__HEARTBEAT_ACTIVE_MS", "2000");
-    let gateway = setup.start();
-    let mut load = Load::new(&gateway);
-    let gateway = load.run_until_refused(gateway);
-    assert!(gateway.is_healthy());
-    gateway.kill();
-    verify_log(&data);
-    std::fs::remove_file(&ballast).unwrap();
-    volume.restart().unwrap();
-    let gateway = setup.start();
-    let count = load.prove(&gateway);
-    load.run(gateway, tidegate_tests_e2e::Gateway::kill);
-    let gateway = setup.start();
-    assert!(load.prove(&gateway) > count, "it takes messages again");
 }
