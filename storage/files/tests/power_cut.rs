@@ -3,10 +3,14 @@
 
 mod journal;
 
-use journal::{Journal, Kept, options};
+use journal::{Journal, Kept, options, sums};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tidegate_ids::{ConversationId, StreamId, UserId};
-use tidegate_storage_files::{DataDir, FactoryOptions, OpenOptions, SegmentFactory, Wake, WriteMode, secret};
+use tidegate_storage_files::{
+    DataDir, FactoryOptions, OpenOptions, SegmentFactory, SnapshotPlan, Snapshots, Wake, WriteMode, secret,
+};
 use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say};
 
 const VOLUME_MEBIBYTES: u64 = 32;
@@ -113,5 +117,41 @@ fn a_secret_survives_once_it_was_used() {
         let found = secret(Path::new(&path)).unwrap();
         assert!(made.made() && !found.made());
         assert_eq!(found.bytes(), made.bytes());
+    });
+}
+
+/// The power fails at every stage of building and replacing a snapshot. What was in place before is in place again or has a
+/// successor, and whatever is found is whole.
+#[test]
+fn a_snapshot_in_place_survives_and_half_of_one_is_never_found() {
+    with_volume(|volume| {
+        let mut kept = Vec::new();
+        let (mut in_place, mut unfinished) = (0, 0);
+        for round in 0..16_u64 {
+            let mut journal = open(volume, &options(2));
+            let mut snapshots = Snapshots::open(&journal.dir).unwrap();
+            assert_eq!(snapshots.bad(), [], "round {round}");
+            let found = snapshots.newest().map_or(0, |newest| newest.number());
+            assert!(found >= in_place, "round {round}: snapshot {in_place} was in place, {found} is found");
+            snapshots.good().iter().for_each(|file| sums::check(file, &kept));
+            kept.extend(sums::fill(&mut journal, 150));
+            let (segments, covered) = sums::closed(&journal, usize::MAX);
+            let previous = snapshots.newest().cloned();
+            let plan = SnapshotPlan { memory_bytes: 2048, ..SnapshotPlan::new(&segments, covered, previous) };
+            let build = || snapshots.build(&plan, &mut sums::Sums::default(), &AtomicBool::new(false)).ok();
+            let built = std::thread::scope(|scope| {
+                let builder = scope.spawn(build);
+                std::thread::sleep(Duration::from_micros(round * 1500));
+                volume.cut_power().unwrap();
+                builder.join().unwrap()
+            });
+            match built {
+                Some(built) => in_place = built.file.number(),
+                None => unfinished += 1,
+            }
+            drop((plan, snapshots));
+            cut(volume, journal);
+        }
+        assert!(unfinished > 0, "some were cut short");
     });
 }

@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use std::sync::OnceLock;
 use tidegate_ids::{BatchNumber, Location, LogId, ShardIndex, StreamId, UserId, VirtualShard};
 use tidegate_storage_log::{
     Covered, PreviousEnd, Snapshot, SnapshotEntry, SnapshotHeader, SnapshotWriter, crc32c,
@@ -13,15 +14,16 @@ const STREAMS: u16 = 40;
 
 fuzz_target!(|data: &[u8]| {
     let Some((head, wrong)) = data.split_first_chunk::<4>() else { return };
-    let sound = written();
+    static SOUND: OnceLock<Vec<u8>> = OnceLock::new();
+    let sound = SOUND.get_or_init(written);
     let at = u32::from_le_bytes(*head) as usize % sound.len();
     let mut bytes = sound.clone();
     let wrong = &wrong[..wrong.len().min(bytes.len() - at)];
     bytes[at..at + wrong.len()].copy_from_slice(wrong);
-    let is_changed = bytes != sound;
+    let is_changed = bytes != *sound;
     let resealed = head[3] & 1 == 1;
     if resealed {
-        seal(&sound, &mut bytes);
+        seal(sound, &mut bytes);
     }
     match read_all(bytes) {
         Some((all, errors)) if !resealed => assert_eq!(errors == 0 && all == STREAMS, !is_changed),
