@@ -2,7 +2,7 @@
 //!
 //! State is the fold of the stream's records. A direct conversation needs no creation: its members are in its id.
 
-use crate::{DeviceNumbers, DomainLimits, LastCommand, Membership, NumberVerdict, Reject};
+use crate::{DeviceNumbers, DomainLimits, LastCommand, Lost, Membership, NumberVerdict, Reject};
 use tidegate_ids::{
     ClientId, CommandNumber, ConversationId, ConversationKind, Countable, DeviceId, Location, Sequence,
     UserId, WallMs,
@@ -82,6 +82,8 @@ pub struct Conversation {
     pub numbers: DeviceNumbers,
     /// A group's members; empty for a direct conversation.
     pub membership: Membership,
+    /// What of it was damaged.
+    pub lost: Lost,
 }
 
 impl Conversation {
@@ -97,6 +99,7 @@ impl Conversation {
             member_version: Sequence(0),
             numbers: DeviceNumbers::default(),
             membership: Membership::default(),
+            lost: Lost::default(),
         }
     }
 
@@ -274,6 +277,14 @@ impl Conversation {
         }
     }
 
+    /// The next records are damaged: their places stay taken.
+    pub fn lose(&mut self, count: u64, near: Location) {
+        if count > 0 {
+            self.last = Sequence(self.last.0 + count);
+            self.lost = Lost { count: self.lost.count + count, near };
+        }
+    }
+
     /// The stamp's time of a record appended now.
     #[must_use]
     pub fn stamp_time(&self, wall: WallMs) -> WallMs {
@@ -323,11 +334,11 @@ impl Conversation {
         }
         let known = self.numbers.last(author.user, author.device).is_some();
         if member_only && !self.is_member(author.user) {
-            let verdict = self.numbers.judge(author.user, author.device, number);
+            let verdict = self.numbers.judge(author.user, author.device, number, &self.lost);
             let duplicate = known && matches!(verdict, Ok(NumberVerdict::Duplicate { .. }));
             return if duplicate { verdict } else { Err(Reject::NotMember) };
         }
-        self.numbers.judge(author.user, author.device, number)
+        self.numbers.judge(author.user, author.device, number, &self.lost)
     }
 }
 

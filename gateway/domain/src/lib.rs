@@ -28,12 +28,12 @@ pub use limits::{
 };
 pub use membership::{Interval, Member, Membership};
 pub use message_id::{Generator, message_id};
-pub use number::{DeviceNumbers, LastCommand, NumberVerdict};
+pub use number::{DeviceNumbers, LastCommand, Lost, NumberVerdict};
 pub use queue::{
     AboveWindow, Answer, AskedRange, Consumed, DeviceQueue, NoCredit, OpenRange, Push, QueueChange,
 };
 pub use quota::{RateClass, TokenBucket};
 pub use reject::Reject;
-pub use route::{HASH_VERSION, Route};
+pub use route::{HASH_VERSION, Route, virtual_shard};
 pub use user::{ConversationEntry, User, UserRecord};
 pub use window::{Window, WindowEntry, WindowPool};

@@ -12,6 +12,15 @@ pub struct LastCommand {
     pub location: Location,
 }
 
+/// Records of a conversation that were damaged: what they said is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// How many.
+    pub count: u64,
+    /// About where the newest of them was.
+    pub near: Location,
+}
+
 /// What a number means to the home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberVerdict {
@@ -34,7 +43,8 @@ pub struct DeviceNumbers {
 }
 
 impl DeviceNumbers {
-    /// Judges a number.
+    /// Judges a number. Where records are `lost`, a device's last command may be among them: then its next number is higher
+    /// than is known, by as many as were lost at most, and is accepted.
     ///
     /// # Errors
     /// [`Reject::OutOfOrder`] if it is not the next and not taken (number 0 always asks), [`Reject::Quota`] if the
@@ -44,18 +54,20 @@ impl DeviceNumbers {
         user: UserId,
         device: DeviceId,
         number: CommandNumber,
+        lost: &Lost,
     ) -> Result<NumberVerdict, Reject> {
-        let Some(last) = self.last(user, device) else {
-            return match number {
-                CommandNumber::FIRST if self.entries.len() >= NUMBERS_PER_CONVERSATION_MAX => {
-                    Err(Reject::Quota)
-                }
-                CommandNumber::FIRST => Ok(NumberVerdict::Next { previous: Location::NONE }),
-                _ => Err(Reject::OutOfOrder { expected: CommandNumber::FIRST }),
+        let last = self.last(user, device);
+        let expected = self.expected(user, device);
+        let unknown = if last.is_none_or(|last| last.location < lost.near) { lost.count } else { 0 };
+        let is_next = (expected.0..=expected.0 + unknown).contains(&number.0);
+        let Some(last) = last else {
+            return match is_next {
+                true if self.entries.len() >= NUMBERS_PER_CONVERSATION_MAX => Err(Reject::Quota),
+                true => Ok(NumberVerdict::Next { previous: Location::NONE }),
+                false => Err(Reject::OutOfOrder { expected }),
             };
         };
-        let expected = last.number.next();
-        if number == expected {
+        if is_next {
             Ok(NumberVerdict::Next { previous: last.location })
         } else if number > expected || number.0 == 0 {
             Err(Reject::OutOfOrder { expected })
@@ -117,7 +129,9 @@ mod tests {
             number: CommandNumber(number),
             location: Location::new(1, offset),
         };
-        let judge = |numbers: &DeviceNumbers, number| numbers.judge(user, device, CommandNumber(number));
+        let lost = Lost::default();
+        let judge =
+            |numbers: &DeviceNumbers, number| numbers.judge(user, device, CommandNumber(number), &lost);
         assert_eq!(judge(&numbers, 1), Ok(NumberVerdict::Next { previous: Location::NONE }));
         assert_eq!(judge(&numbers, 2), Err(Reject::OutOfOrder { expected: CommandNumber(1) }));
         assert_eq!(judge(&numbers, 0), Err(Reject::OutOfOrder { expected: CommandNumber(1) }));
@@ -128,5 +142,27 @@ mod tests {
         assert_eq!(judge(&numbers, 0), Err(Reject::OutOfOrder { expected: CommandNumber(3) }));
         assert_eq!(judge(&numbers, 9), Err(Reject::OutOfOrder { expected: CommandNumber(3) }));
         assert_eq!(numbers.expected(user, DeviceId(3)), CommandNumber(1));
+    }
+
+    #[test]
+    fn behind_damage_a_device_may_be_further_than_is_known() {
+        let check = |at: u32, lost: Lost, number: u64, accepted: bool| {
+            let (user, device) = (UserId(1), DeviceId(2));
+            let mut numbers = DeviceNumbers::default();
+            let location = Location::new(1, at);
+            numbers.take(user, device, LastCommand { number: CommandNumber(5), location });
+            let verdict = numbers.judge(user, device, CommandNumber(number), &lost);
+            let next = matches!(verdict, Ok(NumberVerdict::Next { previous }) if previous == location);
+            assert_eq!(next, accepted, "{at} {lost:?} {number}: {verdict:?}");
+        };
+        let lost = |count| Lost { count, near: Location::new(1, 4096) };
+        check(512, Lost::default(), 7, false);
+        check(512, lost(2), 6, true);
+        check(512, lost(2), 8, true);
+        check(512, lost(2), 9, false);
+        check(512, lost(2), 5, false);
+        check(8192, lost(2), 7, false);
+        let stranger = DeviceNumbers::default().judge(UserId(1), DeviceId(2), CommandNumber(2), &lost(1));
+        assert_eq!(stranger, Ok(NumberVerdict::Next { previous: Location::NONE }));
     }
 }

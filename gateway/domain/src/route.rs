@@ -51,11 +51,17 @@ impl Route {
     /// The shard that owns a stream; `None` for a shard's own stream and for bytes that name none.
     #[must_use]
     pub fn stream(&self, stream: &StreamId) -> Option<ShardIndex> {
-        match stream.kind()? {
-            StreamKind::Conversation(id) => Some(self.conversation(&id)),
-            StreamKind::User(user) => Some(self.user(user)),
-            StreamKind::Shard => None,
-        }
+        virtual_shard(stream).map(|place| self.shard_of(place))
+    }
+}
+
+/// The virtual shard of a stream; `None` for a shard's own stream and for bytes that name none.
+#[must_use]
+pub fn virtual_shard(stream: &StreamId) -> Option<VirtualShard> {
+    match stream.kind()? {
+        StreamKind::Conversation(id) => Some(conversation_virtual_shard(&id)),
+        StreamKind::User(user) => Some(user_virtual_shard(user)),
+        StreamKind::Shard => None,
     }
 }
 

@@ -127,12 +127,12 @@ impl Shard {
     /// Appends a record to a user's stream; nothing has changed if there is no room.
     pub(crate) fn try_append_user(&mut self, user: UserId, record: &UserRecord) -> Result<(), AppendError> {
         let stream = StreamId::user(user);
-        let locator = self.streams.locator(&stream);
+        let prev = self.streams.user_link(&stream);
         let kind = write_user(record, &mut self.scratch);
         let appended = self.log.append(&NewRecord {
             stream,
             kind: kind as u16,
-            links: Links { prev: locator.last, jump: Location::NONE },
+            links: Links { prev, jump: Location::NONE },
             body_parts: &[&self.scratch],
             ..NewRecord::default()
         });

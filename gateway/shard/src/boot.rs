@@ -15,13 +15,14 @@ use crate::port::Lane;
 use crate::reads::ReadPurpose;
 use crate::records::{RecordKind, Sequenced, read_checkpoint};
 use crate::shard::{Shard, Turn};
+use crate::snapshot::SnapshotPlanner;
 use crate::state::read_part;
-use crate::streams::Locator;
-use crate::table::{IdHash, IdMap};
+use crate::streams::{Locator, Locators};
+use crate::table::IdHash;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::Route;
 use tidegate_ids::{Location, LogId, Position, ShardIndex, StreamId};
-use tidegate_storage_log::{PackedRecords, PageEnd, RecordView};
+use tidegate_storage_log::{Covered, PackedRecords, PageEnd, RecordView};
 
 /// A log and where it validly ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct ShardSeed {
     locators: Vec<(StreamId, Locator)>,
     feeds: VecDeque<Feed>,
     fed: Vec<(LogId, Position)>,
+    /// The last segment whose records of this shard's streams are all in the snapshot, if there is one.
+    covered: Option<u32>,
 }
 
 /// The unfed end of one log.
@@ -57,18 +60,35 @@ pub struct Recovery {
     route: Route,
     locators: Vec<BTreeMap<StreamId, Locator>>,
     checkpoints: BTreeMap<LogId, Vec<(LogId, Position)>>,
+    /// What the snapshot holds, if there is one.
+    covered: Option<BTreeMap<LogId, u32>>,
+    /// The first segment of each log in this pass.
+    first: BTreeMap<LogId, u32>,
+    broken: bool,
 }
 
 impl Recovery {
-    /// Begins a pass for this start's number of shards.
+    /// Begins a pass for this start's number of shards over everything behind the snapshot, if there is one.
     #[must_use]
-    pub fn new(route: Route) -> Self {
+    pub fn new(route: Route, snapshot: Option<&[Covered]>) -> Self {
         let locators = (0..route.shards()).map(|_| BTreeMap::new()).collect();
-        Self { route, locators, checkpoints: BTreeMap::new() }
+        let all = snapshot.into_iter().flatten();
+        let checkpoints = all.filter_map(|one| Some((one.log, read_checkpoint(&one.checkpoint)?)));
+        let covered = snapshot.map(|all| all.iter().map(|one| (one.log, one.previous.end.segment)).collect());
+        let checkpoints = checkpoints.filter(|(_, fed)| !fed.is_empty()).collect();
+        Self { route, locators, checkpoints, covered, first: BTreeMap::new(), broken: false }
+    }
+
+    /// Whether a record leads to a newer snapshot than the one that this pass began from: that one is lost, and has to be
+    /// made again before anything is served.
+    #[must_use]
+    pub const fn misses_snapshot(&self) -> bool {
+        self.broken
     }
 
     /// Notes one record.
     pub fn record(&mut self, log: LogId, record: &RecordView<'_>) {
+        self.first.entry(log).or_insert(record.location.segment);
         let Some(kind) = RecordKind::of(&record.head) else { return };
         if kind == RecordKind::Checkpoint {
             if let Some(fed) = read_checkpoint(record.body) {
@@ -90,11 +110,22 @@ impl Recovery {
             }
             return;
         }
+        // The locator that this one would have followed was dropped for a snapshot.
+        self.broken |= record.placement.prev == Location::SNAPSHOT && !locator.last.is_none();
         locator.last = record.location;
         if kind.is_sequenced() {
             locator.sequence = record.head.sequence;
         }
         locator.has_devices |= kind == RecordKind::DeviceRegistered;
+    }
+
+    /// What the next snapshot may hold, as far as this pass knows; the shell adds the closed segments. `held` is what the
+    /// snapshot at hand holds.
+    #[must_use]
+    pub fn planner(&self, epochs: &[(u32, u16)], held: &[Covered]) -> SnapshotPlanner {
+        let Some((epoch, shards)) = epochs.last().copied() else { unreachable!("a start has an epoch") };
+        let fed = (0..shards).map(|target| fed_vector(&self.checkpoints, epochs, target)).collect();
+        SnapshotPlanner::new(epoch, held, &self.checkpoints, fed)
     }
 
     /// Ends the pass: one seed per shard of now. `logs` are all logs with their ends, `epochs` all epochs with their
@@ -114,13 +145,25 @@ impl Recovery {
         };
         let feeds: VecDeque<Feed> = logs.iter().map(feed).filter(|feed| feed.at < feed.end).collect();
         let ends: Vec<(LogId, Position)> = logs.iter().map(|end| (end.log, end.end)).collect();
-        let seed = |locators: BTreeMap<StreamId, Locator>| ShardSeed {
+        let covered: Vec<Option<u32>> = (0..shards).map(|shard| self.covered_of(epoch, shard)).collect();
+        let seed = |(locators, covered): (BTreeMap<StreamId, Locator>, Option<u32>)| ShardSeed {
             epoch,
             locators: locators.into_iter().collect(),
             feeds: feeds.clone(),
             fed: ends.clone(),
+            covered,
         };
-        self.locators.into_iter().map(seed).collect()
+        self.locators.into_iter().zip(covered).map(seed).collect()
+    }
+
+    /// Up to which segment the snapshot holds every record that may be of a shard's streams: those of its own log, and of
+    /// all logs of older epochs.
+    fn covered_of(&self, epoch: u32, shard: u16) -> Option<u32> {
+        let held = self.covered.as_ref()?;
+        let concerns = |log: &LogId| log.epoch < epoch || log.shard.0 == shard;
+        let last = held.iter().filter(|(log, _)| concerns(log)).map(|(_, segment)| *segment).max();
+        let first = self.first.iter().filter(|(log, _)| concerns(log)).map(|(_, segment)| segment - 1).min();
+        Some(first.unwrap_or(u32::MAX).min(last.unwrap_or(0)))
     }
 }
 
@@ -186,9 +229,11 @@ struct Chunk {
 
 impl ShardSeed {
     /// Splits into the table of streams and the rest.
-    pub(crate) fn open(self, hash: IdHash) -> (IdMap<StreamId, Locator>, Boot) {
-        let mut locators = IdMap::with_capacity_and_hasher(self.locators.len() * 2, hash);
-        locators.extend(self.locators);
+    pub(crate) fn open(self, hash: IdHash) -> (Locators, Boot) {
+        let mut locators = Locators::new(hash, self.covered);
+        for (stream, locator) in self.locators {
+            *locators.entry(stream) = locator;
+        }
         let boot = Boot {
             epoch: self.epoch,
             stage: Stage::Feeding,

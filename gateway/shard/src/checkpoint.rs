@@ -1,6 +1,7 @@
 //! Checkpoints: how far this shard has consumed every log, behind the queue records that must precede it (decision
 //! 0003).
 
+use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::limits::CHECKPOINT_USERS_PER_TURN;
 use crate::records::{RecordKind, write_checkpoint};
@@ -103,7 +104,7 @@ impl Shard {
 
     /// Appends a checkpoint record; false if there was no room.
     pub(crate) fn write_checkpoint(&mut self, vector: Vec<(LogId, Position)>) -> bool {
-        write_checkpoint(vector.into_iter(), &mut self.scratch);
+        write_checkpoint(vector.iter().copied(), &mut self.scratch);
         let appended = self.log.append(&NewRecord {
             stream: StreamId::SHARD,
             time: self.last_wall,
@@ -113,6 +114,7 @@ impl Shard {
         });
         if appended.is_ok() {
             self.stats.count(Counter::Checkpoints);
+            self.after_commit(Waiting::Checkpoint(vector));
         }
         appended.is_ok()
     }

@@ -10,7 +10,7 @@ use crate::port::Lane;
 use crate::reads::ReadPurpose;
 use crate::shard::{Shard, Turn};
 use std::collections::VecDeque;
-use tidegate_ids::{BatchNumber, DeviceId, Generation, MonotonicNs, ShardIndex, UserId};
+use tidegate_ids::{BatchNumber, DeviceId, Generation, LogId, MonotonicNs, Position, ShardIndex, UserId};
 use tidegate_storage_log::ReadSpec;
 
 /// Something that leaves with a commit.
@@ -22,6 +22,8 @@ pub(crate) enum Waiting {
     Read(ReadPurpose, ReadSpec),
     /// A device's Welcome.
     Welcome { user: UserId, device: DeviceId, generation: Generation },
+    /// A checkpoint.
+    Checkpoint(Vec<(LogId, Position)>),
     /// The checkpoint after the start: the shard is ready.
     Ready,
 }
@@ -132,6 +134,7 @@ impl Shard {
                 Waiting::Result(to, frame) => self.queue_result(to, frame),
                 Waiting::Read(purpose, spec) => self.read(purpose, spec, turn),
                 Waiting::Welcome { user, device, generation } => self.welcome(user, device, generation, turn),
+                Waiting::Checkpoint(fed) => self.outputs.push_back(Output::Checkpointed { fed }),
                 Waiting::Ready => self.on_boot_checkpoint(),
             }
         }

@@ -91,6 +91,8 @@ counters! {
     CommitBytes = "commit_bytes",
     /// Streams loaded.
     Loads = "streams_loaded",
+    /// Streams begun from the snapshot.
+    SnapshotLoads = "snapshot_loads",
     /// Streams evicted.
     Evictions = "streams_evicted",
     /// States written.

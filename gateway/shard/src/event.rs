@@ -93,6 +93,12 @@ pub enum Event<'a> {
         /// How the page ended.
         result: Result<PageEnd, ReadError>,
     },
+    /// A newer snapshot is there, and reads already use it: it holds every record of this shard's streams in segments up to
+    /// `through`.
+    Snapshot {
+        /// The last segment.
+        through: u32,
+    },
     /// Time has passed; due at least every [`crate::TICK_MS`] milliseconds.
     Tick,
     /// Stop: say `GoAway`, close, commit, checkpoint, seal, then `Output::Stopped`.

@@ -317,9 +317,7 @@ impl Shard {
         }
         if !self.streams.users.contains(&user) {
             let stream = StreamId::user(user);
-            let locator = self.streams.locator(&stream);
-            let known = !locator.last.is_none() || !locator.state.is_none() || self.loads.is_loading(&stream);
-            if known {
+            if self.streams.may_exist(&stream) || self.loads.is_loading(&stream) {
                 return self.wait_for(stream, Waiter::Hello(id), turn);
             }
             let has_place = self.streams.knows_or_has_place(&stream);

@@ -39,8 +39,7 @@ impl Shard {
             return self.on_home_request(from, &request, turn);
         }
         let stream = StreamId::conversation(*conversation);
-        let known = !self.streams.locator(&stream).last.is_none();
-        if known || self.loads.is_loading(&stream) {
+        if self.streams.may_exist(&stream) || self.loads.is_loading(&stream) {
             let mut copy = self.buffer();
             copy.extend_from_slice(frame);
             return self.wait_for(stream, Waiter::Request(from, copy), turn);
@@ -338,13 +337,13 @@ impl Shard {
         limit: u32,
         direction: Direction,
     ) -> ReadSpec {
-        let stream = StreamId::conversation(*conversation);
-        let locator = self.streams.locator(&stream);
-        let (last, last_sequence) = (locator.last, locator.sequence);
+        let Some(hot) = self.streams.conversations.get(conversation) else {
+            unreachable!("requests are handled once their conversation is hot")
+        };
         ReadSpec::Range {
-            stream,
-            last,
-            last_sequence,
+            stream: StreamId::conversation(*conversation),
+            last: hot.spine.last(),
+            last_sequence: hot.conversation.last,
             from,
             to,
             limit,
@@ -454,8 +453,7 @@ impl Shard {
         self.recycle(frame);
     }
 
-    pub(crate) fn refuse_unavailable(&mut self, to: ShardIndex, origin: &Origin, range: bool) {
-        let class = if range { ReplyClass::Range } else { ReplyClass::Command };
+    pub(crate) fn refuse_unavailable(&mut self, to: ShardIndex, origin: &Origin, class: ReplyClass) {
         self.refuse_origin(to, origin, class, ErrorCode::Unavailable, CommandNumber(0));
     }
 }

@@ -8,7 +8,6 @@ use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::limits::WIDENED_MAX;
 use crate::mesh_frame::{Outcome, Request};
-use crate::reads::ReadPurpose;
 use crate::shard::{Shard, Turn};
 use crate::streams::Locator;
 use std::collections::VecDeque;
@@ -133,10 +132,9 @@ impl Shard {
                 self.refuse_result(to, &frame, turn);
                 self.recycle(frame);
             }
-            Waiting::Read(ReadPurpose::LoadState(stream) | ReadPurpose::LoadRecords(stream), _) => {
-                self.load_again(stream, turn);
-            }
-            Waiting::Read(purpose, _) => self.on_read_failed(purpose, turn),
+            Waiting::Read(purpose, _) => self.refuse_read(purpose, turn),
+            // The next start begins from the one before.
+            Waiting::Checkpoint(_) => {}
             // A device whose registration is committed; another has no session any more.
             welcome @ Waiting::Welcome { .. } => self.after_commit(welcome),
             // It serves what there is. What the checkpoint would have said is fed again at the next start.

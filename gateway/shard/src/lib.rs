@@ -21,6 +21,7 @@ mod counters;
 mod cursor;
 mod edge;
 mod event;
+mod fold;
 mod greet;
 mod home;
 mod latch;
@@ -37,6 +38,7 @@ mod recipient;
 mod records;
 mod shard;
 mod shutdown;
+mod snapshot;
 mod state;
 mod streams;
 mod table;
@@ -46,10 +48,12 @@ mod walk;
 pub use boot::{LogEnd, Recovery, ShardSeed};
 pub use counters::{Counter, LATENCY_BUCKETS, ShardStats, latency_bucket_ns};
 pub use event::{ConnectionId, Event, ReadToken, TransferKey};
+pub use fold::StreamFold;
 pub use limits::{MESH_FRAME_BYTES_MAX, ShardLimits, TICK_MS};
 pub use output::{Output, ReadRequest, ReceiveMode};
 pub use port::{Claims, Lane, MeshPort, TokenError, TokenVerifier};
 pub use shard::{Shard, ShardSetup};
+pub use snapshot::{ClosedSegment, SnapshotPlan, SnapshotPlanner};
 
 /// Shards of one node: a slice's targets are the bits of a `u64`.
 pub const SHARDS_MAX: usize = 64;

@@ -78,7 +78,8 @@ pub struct ShardLimits {
     pub hot_users_max: usize,
     /// Conversations in memory. Past it, with none to evict, commands get `OVERLOADED`.
     pub hot_conversations_max: usize,
-    /// Streams with a locator. Until snapshots exist it holds every stream; full answers `OVERLOADED`.
+    /// Streams with a locator: those with records that the newest snapshot does not hold. Three quarters full starts a
+    /// snapshot; full answers `OVERLOADED`.
     pub locators_max: usize,
     /// Bytes of staging that a lagging cursor keeps from being reused. Past it the cursor reads the log again.
     pub cursor_lag_bytes_max: u64,

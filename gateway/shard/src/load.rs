@@ -5,6 +5,7 @@ use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::event::ConnectionId;
 use crate::limits::LOAD_BYTES_MAX;
+use crate::output::ReadRequest;
 use crate::reads::ReadPurpose;
 use crate::records::{Sequenced, read_user};
 use crate::shard::{Shard, Turn};
@@ -102,6 +103,9 @@ impl Shard {
         self.loads.loading.insert(stream, Load { waiters, building });
         self.stats.count(Counter::Loads);
         let state = self.streams.locator(&stream).state;
+        if state.is_none() && self.streams.locators.has_snapshot() {
+            return self.read_elsewhere(ReadPurpose::LoadSnapshot(stream), ReadRequest::Snapshot { stream });
+        }
         if state.is_none() {
             return self.load_more(stream, turn);
         }
@@ -117,16 +121,41 @@ impl Shard {
             let Some((_, _, part)) = read_part(record.body) else { continue };
             bytes.extend_from_slice(part);
         }
-        let Some(load) = self.loads.loading.get_mut(&stream) else { return self.scratch = bytes };
-        let folded = match &mut load.building {
-            Building::Conversation(hot) => read_conversation(&bytes).map(|(conversation, spine)| {
+        self.begin_from(stream, &bytes, Location::NONE, turn);
+        self.scratch = bytes;
+    }
+
+    /// The stream's entry in the snapshot has come, or that it has none.
+    pub(crate) fn on_load_snapshot(
+        &mut self,
+        stream: StreamId,
+        state: &[u8],
+        end: &PageEnd,
+        turn: &mut Turn<'_>,
+    ) {
+        match end.records {
+            0 => self.load_more(stream, turn),
+            _ => {
+                self.stats.count(Counter::SnapshotLoads);
+                self.begin_from(stream, state, end.next, turn);
+            }
+        }
+    }
+
+    /// Goes on from a folded state that holds everything up to a record of the stream.
+    fn begin_from(&mut self, stream: StreamId, state: &[u8], through: Location, turn: &mut Turn<'_>) {
+        let Some(load) = self.loads.loading.get_mut(&stream) else { return };
+        let begun = match &mut load.building {
+            Building::Conversation(hot) => read_conversation(state).map(|(conversation, spine)| {
                 hot.conversation = conversation;
                 hot.spine = spine;
             }),
-            Building::User { hot, .. } => read_user_state(&bytes).map(|user| hot.user = user),
+            Building::User { hot, folded, .. } => read_user_state(state).map(|user| {
+                hot.user = user;
+                *folded = through;
+            }),
         };
-        self.scratch = bytes;
-        match folded {
+        match begun {
             Some(()) => self.load_more(stream, turn),
             None => self.fail_load(stream, turn),
         }
@@ -153,7 +182,7 @@ impl Shard {
             Building::User { folded, reading, .. } => {
                 *reading = locator.last;
                 let stop = *folded;
-                (locator.last != stop).then_some(ReadSpec::Chain {
+                (locator.last > stop).then_some(ReadSpec::Chain {
                     stream,
                     last: locator.last,
                     stop,
@@ -184,7 +213,8 @@ impl Shard {
                 if after == before { self.fail_load(stream, turn) } else { self.load_more(stream, turn) }
             }
             Building::User { hot, folded, reading, pages } => {
-                let limited = end.records == PAGE_RECORDS_MAX && end.next > *folded;
+                let goes_on = end.next > *folded && end.next != Location::SNAPSHOT;
+                let limited = end.records == PAGE_RECORDS_MAX && goes_on;
                 if limited {
                     pages.push(records.to_vec());
                     let (last, stop) = (end.next, *folded);
@@ -289,11 +319,8 @@ impl Shard {
 fn fold_conversation(hot: &mut HotConversation, records: &[u8]) {
     let mut users: Vec<UserId> = Vec::new();
     for view in PackedRecords(records).iter() {
-        let next = view.head.sequence == hot.conversation.last.next();
-        let Some(sequenced) = Sequenced::read(&view).filter(|_| next) else { continue };
-        hot.conversation.apply(&sequenced.fold(&view, &mut users));
-        hot.spine.push(view.location);
-        hot.since_state += 1;
+        let Some(sequenced) = Sequenced::read(&view) else { continue };
+        hot.fold(&sequenced.fold(&view, &mut users), view.placement.prev);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a shard wants done.
 
 use crate::event::{ConnectionId, ReadToken, TransferKey};
-use tidegate_ids::{LogId, Position, ShardIndex};
+use tidegate_ids::{LogId, Position, ShardIndex, StreamId};
 use tidegate_storage_log::{ReadSpec, StagedBatch};
 
 /// How a connection is to be read.
@@ -31,6 +31,12 @@ pub enum ReadRequest {
         to: Position,
         /// About how many bytes.
         bytes_max: usize,
+    },
+    /// A stream's entry in the newest snapshot. `PageEnd::records` says whether there is one, `PageEnd::next` which record
+    /// was the last that it holds; the bytes are its folded state.
+    Snapshot {
+        /// Which stream.
+        stream: StreamId,
     },
 }
 
@@ -85,6 +91,13 @@ pub enum Output {
     },
     /// A spare segment is wanted. Answered by `Event::Segment` when there is one.
     NeedSegment,
+    /// A checkpoint is committed: up to here this shard has consumed every log. Bounds the next snapshot.
+    Checkpointed {
+        /// By log.
+        fed: Vec<(LogId, Position)>,
+    },
+    /// The table of streams fills up: a snapshot is wanted.
+    WantSnapshot,
     /// All is recovered, fed and synced: connections may be accepted once every shard has said so.
     Ready,
     /// Everything is committed and sealed: the process may end.

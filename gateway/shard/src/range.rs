@@ -7,10 +7,63 @@ use crate::records::Sequenced;
 use crate::shard::Shard;
 use tidegate_ids::{CommandNumber, ConversationId, ConversationKind, Sequence, ShardIndex};
 use tidegate_schema::{ErrorCode, List, Member, MembersPage, Range, Role, SkipReason, SkipSpan};
-use tidegate_storage_log::{Direction, PackedRecords, PageEnd};
+use tidegate_storage_log::{Direction, PackedRecords, PageEnd, RecordState};
 
 /// Bytes of a member's row in a page, table and offset included.
 const MEMBER_ROW_BYTES: usize = 64;
+
+/// What of a page's sequences has no record, in spans that rise. A page has at most 100 records, so it has few spans.
+struct Skips {
+    spans: Vec<SkipSpan>,
+    next: Sequence,
+    to: Sequence,
+}
+
+impl Skips {
+    const fn new(from: Sequence, to: Sequence) -> Self {
+        Self { spans: Vec::new(), next: from, to }
+    }
+
+    /// There is a record; what lies before it is lost.
+    fn present(&mut self, at: Sequence, reason: SkipReason) {
+        if at > self.next {
+            self.skip(Sequence(at.0 - 1), reason);
+        }
+        self.next = self.next.max(at.next());
+    }
+
+    /// There is a record without a body.
+    fn hole(&mut self, at: Sequence, reason: SkipReason) {
+        self.present(at, SkipReason::Damaged);
+        self.next = at;
+        self.skip(at, reason);
+    }
+
+    fn skip(&mut self, to: Sequence, reason: SkipReason) {
+        let from = self.next;
+        self.next = to.next();
+        match self.spans.last_mut() {
+            Some(span) if span.reason == reason && span.to.next() == from => span.to = to,
+            _ => self.spans.push(SkipSpan { from, to, reason }),
+        }
+    }
+
+    fn finish(mut self, reason: SkipReason) -> Vec<SkipSpan> {
+        if self.next <= self.to {
+            self.skip(self.to, reason);
+        }
+        self.spans
+    }
+}
+
+/// Why a record has no body.
+const fn reason_of(state: RecordState) -> SkipReason {
+    match state {
+        RecordState::Expired => SkipReason::Expired,
+        RecordState::Erased => SkipReason::Erased,
+        RecordState::Live => SkipReason::Damaged,
+    }
+}
 
 impl Shard {
     /// A client's `GetRange`: the part of what it asks for that is owed to its user, nearest to where it asks from.
@@ -52,38 +105,57 @@ impl Shard {
         };
         let Some((start, end)) = owed else {
             read.owed = (high.next(), high);
-            return self.answer_range(&read, &[], &PageEnd { complete: true, ..PageEnd::default() });
+            let nothing = PageEnd { complete: true, ..PageEnd::default() };
+            return self.answer_range(&read, &[], &nothing, SkipReason::NotMember);
         };
         let direction = if descending { Direction::Descending } else { Direction::Ascending };
         let spec = self.range_spec(&conversation, start, end, limit.into(), direction);
         self.after_commit(Waiting::Read(ReadPurpose::Range(read), spec));
     }
 
-    /// A range was read: records, what is skipped beside them, and whether that is all that was asked for.
-    pub(crate) fn answer_range(&mut self, read: &RangeRead, records: &[u8], end: &PageEnd) {
-        let mut stored = self.buffer();
-        for record in PackedRecords(records).iter() {
-            if let Some(sequenced) = Sequenced::read(&record) {
-                stored.extend_from_slice(sequenced.stored);
-            }
-        }
+    /// A range was read: records, what is skipped among and beside them, and whether that is all that was asked for. What
+    /// should be there and is not was lost for the `reason` given.
+    pub(crate) fn answer_range(
+        &mut self,
+        read: &RangeRead,
+        records: &[u8],
+        end: &PageEnd,
+        reason: SkipReason,
+    ) {
         let (low, high) = read.asked;
         let (start, last) = read.owed;
         let descending = matches!(read.span, Span::Before(_));
-        let skip = |from: Sequence, to: Sequence| SkipSpan { from, to, reason: SkipReason::NotMember };
+        let first_available = read.first_available.max(end.first_available.unwrap_or(Sequence(0)));
+        // What this page answers for: a limit may have ended it before the other end.
+        let from = if descending && !end.complete { end.first } else { start };
+        let to = if descending || end.complete { last } else { end.last };
+        let mut skips = Skips::new(from.max(first_available), to);
+        let mut stored = self.buffer();
+        for record in PackedRecords(records).iter() {
+            match Sequenced::read(&record) {
+                Some(sequenced) => {
+                    stored.extend_from_slice(sequenced.stored);
+                    skips.present(record.head.sequence, reason);
+                }
+                None => skips.hole(record.head.sequence, reason_of(record.placement.state)),
+            }
+        }
+        let mut skips = skips.finish(reason);
         // On the side where the client asks from, what is not owed is skipped; the other side is another page.
-        let before =
-            (!descending && low < start && low <= high).then(|| skip(low, Sequence(start.0 - 1).min(high)));
-        let after = (descending && last < high).then(|| skip(last.next(), high));
-        let skips: [SkipSpan; 1] = [before.or(after).unwrap_or(skip(Sequence(0), Sequence(0)))];
-        let skips = if before.or(after).is_some() { &skips[..] } else { &[] };
+        if !descending && low < start && low <= high {
+            let to = Sequence(start.0 - 1).min(high);
+            skips.insert(0, SkipSpan { from: low, to, reason: SkipReason::NotMember });
+        }
+        if descending && last < high {
+            skips.push(SkipSpan { from: last.next(), to: high, reason: SkipReason::NotMember });
+        }
         let reaches_end = if descending { start <= low } else { last >= high };
         let body = Range {
             conversation: read.conversation,
             head: read.head,
-            first_available: read.first_available,
+            first_available,
             complete: end.complete && (reaches_end || start > last),
-            skips: List::new(skips),
+            skips: List::new(&skips),
             records: &stored,
         };
         let mut frame = self.buffer();

@@ -2,19 +2,21 @@
 
 use crate::counters::Counter;
 use crate::event::ReadToken;
-use crate::mesh_frame::{Origin, Span};
+use crate::mesh_frame::{Origin, ReplyClass, Span};
 use crate::output::{Output, ReadRequest};
 use crate::shard::{Shard, Turn};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
 use tidegate_domain::Answer;
 use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, ShardIndex, StreamId};
+use tidegate_schema::SkipReason;
 use tidegate_storage_log::{PageEnd, PageReader, ReadError, ReadSpec};
 
 /// What a read is for.
 #[derive(Clone, Debug)]
 pub(crate) enum ReadPurpose {
     LoadState(StreamId),
+    LoadSnapshot(StreamId),
     LoadRecords(StreamId),
     /// A piece of a queue's range, for its user's home.
     Drain(DrainRead),
@@ -141,28 +143,50 @@ impl Shard {
     ) {
         let end = match result {
             Ok(end) => end,
-            Err(_) => {
+            Err(error) => {
                 self.stats.count(Counter::ReadsFailed);
-                return self.on_read_failed(purpose, turn);
+                return self.on_read_failed(purpose, error, turn);
             }
         };
         match purpose {
             ReadPurpose::LoadState(stream) => self.on_load_state(stream, records, turn),
+            ReadPurpose::LoadSnapshot(stream) => self.on_load_snapshot(stream, records, &end, turn),
             ReadPurpose::LoadRecords(stream) => self.on_load_records(stream, records, &end, turn),
             ReadPurpose::Drain(read) => self.answer_drain(&read, records, &end),
-            ReadPurpose::Range(read) => self.answer_range(&read, records, &end),
+            ReadPurpose::Range(read) => self.answer_range(&read, records, &end, SkipReason::Damaged),
             ReadPurpose::Number(read) => self.answer_number(&read, records),
             ReadPurpose::Refeed => self.on_refeed_chunk(records, &end),
             ReadPurpose::Cursor(target) => self.on_cursor_chunk(target, records, &end),
         }
     }
 
-    pub(crate) fn on_read_failed(&mut self, purpose: ReadPurpose, turn: &mut Turn<'_>) {
+    /// What was to be read waited for a commit that never comes.
+    pub(crate) fn refuse_read(&mut self, purpose: ReadPurpose, turn: &mut Turn<'_>) {
         match purpose {
-            ReadPurpose::LoadState(stream) | ReadPurpose::LoadRecords(stream) => self.fail_load(stream, turn),
+            ReadPurpose::LoadState(stream)
+            | ReadPurpose::LoadSnapshot(stream)
+            | ReadPurpose::LoadRecords(stream) => self.load_again(stream, turn),
             ReadPurpose::Drain(read) => self.answer_drain(&read, &[], &PageEnd::default()),
-            ReadPurpose::Range(read) => self.refuse_unavailable(read.to, &read.origin, true),
-            ReadPurpose::Number(read) => self.refuse_unavailable(read.to, &read.origin, false),
+            ReadPurpose::Range(read) => self.refuse_unavailable(read.to, &read.origin, ReplyClass::Range),
+            ReadPurpose::Number(read) => self.refuse_unavailable(read.to, &read.origin, ReplyClass::Command),
+            ReadPurpose::Refeed | ReadPurpose::Cursor(_) => unreachable!("both read what is committed"),
+        }
+    }
+
+    /// Nothing can be read of what was asked for. A queue and a client are told that it is gone, and do not ask again.
+    fn on_read_failed(&mut self, purpose: ReadPurpose, error: ReadError, turn: &mut Turn<'_>) {
+        let reason = match error {
+            ReadError::Dropped(_) => SkipReason::Expired,
+            ReadError::Damaged(_) | ReadError::Elsewhere(_) => SkipReason::Damaged,
+        };
+        let nothing = PageEnd { complete: true, ..PageEnd::default() };
+        match purpose {
+            ReadPurpose::LoadState(stream)
+            | ReadPurpose::LoadSnapshot(stream)
+            | ReadPurpose::LoadRecords(stream) => self.fail_load(stream, turn),
+            ReadPurpose::Drain(read) => self.answer_drain(&read, &[], &nothing),
+            ReadPurpose::Range(read) => self.answer_range(&read, &[], &nothing, reason),
+            ReadPurpose::Number(read) => self.refuse_unavailable(read.to, &read.origin, ReplyClass::Command),
             ReadPurpose::Refeed => self.on_refeed_failed(),
             ReadPurpose::Cursor(target) => self.on_cursor_chunk_failed(target),
         }

@@ -9,7 +9,7 @@ use crate::port::Lane;
 use crate::shard::{Shard, Turn};
 use crate::streams::HotUser;
 use tidegate_domain::{Answer, Consumed, Membership, QueueChange, UserRecord, WindowEntry};
-use tidegate_ids::{ConversationId, DeviceId, Position, PushNumber, Sequence, ShardIndex, StreamId, UserId};
+use tidegate_ids::{ConversationId, DeviceId, Position, PushNumber, Sequence, ShardIndex, UserId};
 use tidegate_schema::deliver::{self, PREFIX};
 use tidegate_schema::{Dirty, DrainDone, FLAG_NUMBERED, limits::HEADER_BYTES};
 use tidegate_ws::{Opcode, encode};
@@ -139,7 +139,7 @@ impl Shard {
         conversation: ConversationId,
         from: Sequence,
     ) {
-        if !self.streams.locator(&StreamId::user(user)).has_devices {
+        if !self.streams.may_have_devices(user) {
             return;
         }
         let key = (user, conversation, except);

@@ -94,6 +94,7 @@ pub struct Shard {
     pub(crate) no_segment: bool,
     /// The disk is nearly full.
     pub(crate) low_space: bool,
+    pub(crate) snapshot_asked: bool,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) encoder: Encoder,
     /// Bodies and fixed parts under construction.
@@ -154,6 +155,7 @@ impl Shard {
             segment_asked: false,
             no_segment: false,
             low_space: false,
+            snapshot_asked: false,
             outputs: VecDeque::new(),
             encoder: Encoder::new(),
             scratch: Vec::new(),
@@ -193,6 +195,7 @@ impl Shard {
                 self.log.add_segment(number);
             }
             Event::ReadDone { token, records, result } => self.on_read_done(token, records, result, turn),
+            Event::Snapshot { through } => self.streams.locators.covered_by(through),
             Event::Tick => self.on_tick(turn),
             Event::Shutdown => self.on_shutdown(turn),
         }
@@ -217,6 +220,7 @@ impl Shard {
         if !self.shutdown.is_sealing() {
             more |= self.run_checkpoint(turn);
         }
+        more |= self.run_sweep();
         self.run_shutdown(turn);
         self.take_batch(turn);
         self.leave_with_commit(turn);
@@ -283,6 +287,18 @@ impl Shard {
             buffer.clear();
             self.buffers.push(buffer);
         }
+    }
+
+    /// Forgets where streams are that the newest snapshot holds, and asks for one while there is still place.
+    fn run_sweep(&mut self) -> bool {
+        let Self { streams, loads, .. } = self;
+        let more = streams.sweep_locators(|stream| loads.is_loading(stream));
+        let crowded = streams.locators.len() >= self.limits.locators_max / 4 * 3;
+        if crowded && !self.snapshot_asked {
+            self.outputs.push_back(Output::WantSnapshot);
+        }
+        self.snapshot_asked = crowded;
+        more
     }
 
     fn shards(&self) -> impl Iterator<Item = ShardIndex> + use<> {

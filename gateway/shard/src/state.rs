@@ -6,7 +6,7 @@ use crate::bytes::{Reader, Writer};
 use crate::mesh_frame::{read_stay, write_stay};
 use std::collections::BTreeMap;
 use tidegate_domain::{
-    Author, Conversation, ConversationEntry, DeviceNumbers, LastCommand, Membership, QueueChange, User,
+    Author, Conversation, ConversationEntry, DeviceNumbers, LastCommand, Lost, Membership, QueueChange, User,
 };
 use tidegate_ids::{
     ClientId, CommandNumber, ConversationId, Countable, DeviceId, Location, Sequence, UserId, UserVersion,
@@ -48,6 +48,7 @@ pub(crate) fn write_conversation(conversation: &Conversation, spine: &Spine, out
     }
     to.put(conversation.membership.stays().len() as u32);
     conversation.membership.stays().iter().for_each(|stay| write_stay(out, stay));
+    Writer(out).put(conversation.lost.count).put(conversation.lost.near);
     spine.encode(out);
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn read_conversation(bytes: &[u8]) -> Option<(Conversation, Spine)> {
     }
     let count: u32 = from.take()?;
     let stays = (0..count).map(|_| read_stay(&mut from)).collect::<Option<Vec<_>>>()?;
+    let lost = Lost { count: from.take()?, near: from.take()? };
     let (spine, _) = Spine::decode(from.0)?;
     let conversation = Conversation {
         id,
@@ -78,6 +80,7 @@ pub(crate) fn read_conversation(bytes: &[u8]) -> Option<(Conversation, Spine)> {
         member_version,
         numbers: DeviceNumbers::from_entries(numbers)?,
         membership: Membership::from_stays(stays)?,
+        lost,
     };
     Some((conversation, spine))
 }

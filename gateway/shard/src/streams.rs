@@ -3,8 +3,12 @@
 use crate::event::ConnectionId;
 use crate::limits::ShardLimits;
 use crate::table::{HotTable, IdHash, IdMap};
-use tidegate_domain::{Conversation, User};
-use tidegate_ids::{Attempt, ConversationId, DeviceId, Generation, Location, Sequence, StreamId, UserId};
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
+use tidegate_domain::{Conversation, Record, User};
+use tidegate_ids::{
+    Attempt, ConversationId, DeviceId, Generation, Location, Sequence, StreamId, StreamKind, UserId,
+};
 use tidegate_storage_log::Spine;
 
 /// Where a stream's records are (DECISIONS, Log): 40 bytes with its key.
@@ -21,6 +25,101 @@ pub(crate) struct Locator {
 }
 
 const _: () = assert!(size_of::<(StreamId, Locator)>() <= 64);
+
+impl Locator {
+    /// Whether everything that it leads to lies in segments up to this one.
+    fn is_within(&self, segment: u32) -> bool {
+        self.last.segment <= segment && self.state.segment <= segment
+    }
+}
+
+/// Parts of the table of locators: each grows, and is swept, alone, so that no turn does so for millions.
+const PARTS: usize = 256;
+
+/// The locators of every stream with records that the newest snapshot does not hold, and of hot streams.
+#[derive(Debug)]
+pub(crate) struct Locators {
+    parts: Vec<IdMap<StreamId, Locator>>,
+    hash: IdHash,
+    count: usize,
+    /// The newest snapshot, if there is one, holds every record of this shard's streams up to this segment.
+    covered: Option<u32>,
+    /// The next part to sweep.
+    sweep: usize,
+}
+
+impl Locators {
+    pub(crate) fn new(hash: IdHash, covered: Option<u32>) -> Self {
+        let parts = (0..PARTS).map(|_| IdMap::with_hasher(hash)).collect();
+        Self { parts, hash, count: 0, covered, sweep: PARTS }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether a snapshot may know what no locator leads to.
+    pub(crate) const fn has_snapshot(&self) -> bool {
+        self.covered.is_some()
+    }
+
+    pub(crate) fn get(&self, stream: &StreamId) -> Option<Locator> {
+        self.parts[self.part(stream)].get(stream).copied()
+    }
+
+    /// The locator of a stream, made if there is none.
+    pub(crate) fn entry(&mut self, stream: StreamId) -> &mut Locator {
+        let Self { parts, count, hash, .. } = self;
+        let part = &mut parts[part_of(hash, &stream)];
+        match part.entry(stream) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => {
+                *count += 1;
+                place.insert(Locator::default())
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, stream: &StreamId) {
+        let place = part_of(&self.hash, stream);
+        self.count -= usize::from(self.parts[place].remove(stream).is_some());
+    }
+
+    /// A newer snapshot is there: what it holds needs no locator any more.
+    pub(crate) fn covered_by(&mut self, segment: u32) {
+        if Some(segment) > self.covered {
+            self.covered = Some(segment);
+            self.sweep = 0;
+        }
+    }
+
+    /// Whether a sweep is under way.
+    pub(crate) const fn is_sweeping(&self) -> bool {
+        self.sweep < PARTS
+    }
+
+    /// Sweeps one part; `keep` says which streams need theirs in any case.
+    pub(crate) fn sweep_part(&mut self, keep: impl Fn(&StreamId) -> bool) {
+        let (Some(part), Some(covered)) = (self.parts.get_mut(self.sweep), self.covered) else { return };
+        self.sweep += 1;
+        self.count -= part.len();
+        part.retain(|stream, locator| !locator.is_within(covered) || keep(stream));
+        for locator in part.values_mut().filter(|locator| locator.state.segment <= covered) {
+            // The snapshot holds more than this state.
+            locator.state = Location::NONE;
+        }
+        self.count += part.len();
+    }
+
+    fn part(&self, stream: &StreamId) -> usize {
+        part_of(&self.hash, stream)
+    }
+}
+
+fn part_of(hash: &IdHash, stream: &StreamId) -> usize {
+    // The table inside a part uses the low and the highest bits.
+    (hash.hash_one(stream) >> 32) as usize % PARTS
+}
 
 /// A conversation in memory.
 #[derive(Debug)]
@@ -44,6 +143,20 @@ impl HotConversation {
             sliced: false,
             slices_sent: 0,
         }
+    }
+
+    /// Folds a record that was read again; `prev` is the link that it has. Behind a gap, what lay there is lost: its places in
+    /// the order stay taken, and links to it lead to about where it was.
+    pub(crate) fn fold(&mut self, record: &Record<'_>, prev: Location) {
+        let missing = record.sequence.0.saturating_sub(self.conversation.last.0 + 1);
+        if record.sequence <= self.conversation.last {
+            return;
+        }
+        self.conversation.lose(missing, prev);
+        (0..missing).for_each(|_| self.spine.push(prev));
+        self.conversation.apply(record);
+        self.spine.push(record.location);
+        self.since_state += 1;
     }
 }
 
@@ -86,12 +199,12 @@ impl HotUser {
 pub(crate) struct Streams {
     pub(crate) users: HotTable<UserId, HotUser>,
     pub(crate) conversations: HotTable<ConversationId, HotConversation>,
-    pub(crate) locators: IdMap<StreamId, Locator>,
+    pub(crate) locators: Locators,
     locators_max: usize,
 }
 
 impl Streams {
-    pub(crate) fn new(limits: &ShardLimits, hash: IdHash, locators: IdMap<StreamId, Locator>) -> Self {
+    pub(crate) fn new(limits: &ShardLimits, hash: IdHash, locators: Locators) -> Self {
         Self {
             users: HotTable::new(limits.hot_users_max, hash),
             conversations: HotTable::new(limits.hot_conversations_max, hash),
@@ -101,28 +214,59 @@ impl Streams {
     }
 
     pub(crate) fn locator(&self, stream: &StreamId) -> Locator {
-        self.locators.get(stream).copied().unwrap_or_default()
+        self.locators.get(stream).unwrap_or_default()
     }
 
     /// Whether a stream that has no locator could get one.
     pub(crate) fn knows_or_has_place(&self, stream: &StreamId) -> bool {
-        self.locators.len() < self.locators_max || self.locators.contains_key(stream)
+        self.locators.len() < self.locators_max || self.locators.get(stream).is_some()
+    }
+
+    /// Whether there may be records of a stream, so that it must be loaded before it is known.
+    pub(crate) fn may_exist(&self, stream: &StreamId) -> bool {
+        let locator = self.locator(stream);
+        !locator.last.is_none() || !locator.state.is_none() || self.locators.has_snapshot()
+    }
+
+    /// Whether a user's stream may have devices: without one nothing is queued.
+    pub(crate) fn may_have_devices(&self, user: UserId) -> bool {
+        self.locator(&StreamId::user(user)).has_devices || self.locators.has_snapshot()
+    }
+
+    /// What a user record that is appended next links to.
+    pub(crate) fn user_link(&self, stream: &StreamId) -> Location {
+        let unknown = if self.locators.has_snapshot() { Location::SNAPSHOT } else { Location::NONE };
+        self.locators.get(stream).map_or(unknown, |locator| locator.last)
+    }
+
+    /// Sweeps a part of the table of locators after a snapshot. True if there is more.
+    pub(crate) fn sweep_locators(&mut self, is_loading: impl Fn(&StreamId) -> bool) -> bool {
+        if !self.locators.is_sweeping() {
+            return false;
+        }
+        let Self { users, conversations, locators, .. } = self;
+        locators.sweep_part(|stream| match stream.kind() {
+            Some(StreamKind::User(id)) => users.contains(&id) || is_loading(stream),
+            Some(StreamKind::Conversation(id)) => conversations.contains(&id) || is_loading(stream),
+            _ => true,
+        });
+        locators.is_sweeping()
     }
 
     /// The locator of a stream that has one.
     pub(crate) fn known(&self, stream: &StreamId) -> Option<Locator> {
-        self.locators.get(stream).copied()
+        self.locators.get(stream)
     }
 
     /// Gives a stream the locator it had, or none as it had none.
     pub(crate) fn put_back(&mut self, stream: StreamId, before: Option<Locator>) {
         match before {
-            Some(before) => drop(self.locators.insert(stream, before)),
-            None => drop(self.locators.remove(&stream)),
+            Some(before) => *self.locators.entry(stream) = before,
+            None => self.locators.remove(&stream),
         }
     }
 
     pub(crate) fn locate(&mut self, stream: StreamId) -> &mut Locator {
-        self.locators.entry(stream).or_default()
+        self.locators.entry(stream)
     }
 }

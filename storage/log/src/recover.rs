@@ -37,6 +37,8 @@ pub struct Recovered {
     pub records: u64,
     /// The used segments, oldest first, with their ends: what scanning needs.
     pub extents: Vec<SegmentExtent>,
+    /// The end of each of these segments, with its last batch.
+    pub ends: Vec<PreviousEnd>,
 }
 
 impl Recovered {

@@ -71,6 +71,7 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
             footer_offset: walk.footer_offset,
             guard: self.window.guard(),
         });
+        self.out.ends.push(self.out.previous);
     }
 
     /// The end.

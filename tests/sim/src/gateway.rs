@@ -3,19 +3,21 @@
 use crate::clock::Chance;
 use crate::disk::Disk;
 use crate::mesh::Mesh;
+use crate::snapshots::Snapshots;
 use std::collections::BTreeMap;
 use tidegate_domain::{HASH_VERSION, RateClass, Route};
-use tidegate_ids::{Incarnation, LogId, Position, ShardIndex, UserId, WallMs};
+use tidegate_ids::{BatchNumber, Incarnation, LogId, Position, ShardIndex, UserId, WallMs};
 use tidegate_shard::{
-    Claims, LogEnd, ReadRequest, Recovery, Shard, ShardLimits, ShardSetup, TokenError, TokenVerifier,
+    Claims, ClosedSegment, LogEnd, ReadRequest, Recovery, Shard, ShardLimits, ShardSetup, SnapshotPlanner,
+    TokenError, TokenVerifier,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, Guard, LogIdentity, PageEnd, PreviousEnd, ReadError,
-    SegmentExtent, read_page, recover, scan_chunk,
+    Appender, AppenderConfig, AppenderStart, Covered, Guard, LogIdentity, PageEnd, PreviousEnd, ReadError,
+    SegmentExtent, read_page, recover_after, scan_chunk,
 };
 
 /// Names the simulated data directory.
-const DIRECTORY: [u8; 16] = *b"simulated volume";
+pub(crate) const DIRECTORY: [u8; 16] = *b"simulated volume";
 
 /// The block of the simulated device.
 const BLOCK_BYTES: u32 = 512;
@@ -57,8 +59,53 @@ pub(crate) struct Gateway {
     pub(crate) stopped: Vec<bool>,
     /// Whether a shard's turn is on the agenda.
     pub(crate) turn_due: Vec<bool>,
+    /// What the next snapshot may hold.
+    pub(crate) planner: SnapshotPlanner,
     epoch: u32,
     extents: BTreeMap<LogId, Vec<SegmentExtent>>,
+}
+
+/// What one pass over the logs found.
+struct Found {
+    recovery: Recovery,
+    ends: Vec<LogEnd>,
+    starts: BTreeMap<LogId, PreviousEnd>,
+    extents: BTreeMap<LogId, Vec<SegmentExtent>>,
+    planner: SnapshotPlanner,
+}
+
+/// Reads every log behind what the snapshot holds.
+fn survey(
+    route: Route,
+    epochs: &[(u32, u16)],
+    disk: &mut Disk,
+    held: Option<&[Covered]>,
+) -> Result<Found, String> {
+    let mut recovery = Recovery::new(route, held);
+    let (mut ends, mut starts, mut extents) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    let mut closed = Vec::new();
+    for (epoch, count) in epochs {
+        for shard in (0..*count).map(ShardIndex) {
+            let log = LogId { epoch: *epoch, shard };
+            let segments = disk.segments_of(log);
+            let covered = held.into_iter().flatten().find(|one| one.log == log);
+            let covered = covered.map_or(PreviousEnd::default(), |one| one.previous);
+            let each = |record: tidegate_storage_log::RecordView<'_>| recovery.record(log, &record);
+            let found = recover_after(disk, &segments, Some(DIRECTORY), covered, each)
+                .map_err(|error| format!("{error:?}"))?;
+            if found.damage_count > 0 {
+                return Err(format!("damage in {log}: {:?}", found.damage));
+            }
+            ends.push(LogEnd { log, end: found.end() });
+            starts.insert(log, found.previous);
+            let both = found.extents.iter().zip(&found.ends);
+            closed.extend(both.map(|(extent, end)| (log, ClosedSegment { extent: *extent, end: *end })));
+            extents.insert(log, found.extents);
+        }
+    }
+    let mut planner = recovery.planner(epochs, held.unwrap_or_default());
+    closed.into_iter().for_each(|(log, segment)| planner.closed(log, segment));
+    Ok(Found { recovery, ends, starts, extents, planner })
 }
 
 fn appender_of(log: LogId, previous: PreviousEnd, sizes: &Sizes) -> Result<Appender, String> {
@@ -84,28 +131,20 @@ impl Gateway {
         shards: u16,
         epochs: &[(u32, u16)],
         disk: &mut Disk,
+        snapshots: &mut Snapshots,
         sizes: &Sizes,
         chance: &mut Chance,
     ) -> Result<Self, String> {
         let route = Route::new(shards);
-        let mut recovery = Recovery::new(route);
-        let mut ends = Vec::new();
-        let mut starts = BTreeMap::new();
-        let mut extents = BTreeMap::new();
-        for (epoch, count) in epochs {
-            for shard in (0..*count).map(ShardIndex) {
-                let log = LogId { epoch: *epoch, shard };
-                let segments = disk.segments_of(log);
-                let each = |record: tidegate_storage_log::RecordView<'_>| recovery.record(log, &record);
-                let found =
-                    recover(disk, &segments, Some(DIRECTORY), each).map_err(|error| format!("{error:?}"))?;
-                if found.damage_count > 0 {
-                    return Err(format!("damage in {log}: {:?}", found.damage));
-                }
-                ends.push(LogEnd { log, end: found.end() });
-                starts.insert(log, found.previous);
-                extents.insert(log, found.extents);
-            }
+        let mut found = survey(route, epochs, disk, snapshots.covered())?;
+        if found.recovery.misses_snapshot() {
+            let plan = found.planner.plan(u64::MAX).ok_or("a lost snapshot cannot be made again")?;
+            snapshots.make(disk, &plan)?;
+            found = survey(route, epochs, disk, snapshots.covered())?;
+        }
+        let Found { recovery, ends, starts, extents, planner } = found;
+        if recovery.misses_snapshot() {
+            return Err("a snapshot made again holds less than the lost one".to_owned());
         }
         // What was found valid may never have been synced.
         disk.settle();
@@ -135,6 +174,7 @@ impl Gateway {
             ready: vec![false; count],
             stopped: vec![false; count],
             turn_due: vec![false; count],
+            planner,
             epoch,
             extents,
         })
@@ -168,14 +208,25 @@ impl Gateway {
         }
     }
 
+    /// A shard's newest segment is sealed by this batch.
+    pub(crate) fn note_sealed(&mut self, shard: ShardIndex, batch: BatchNumber) {
+        let log = self.log_of(shard);
+        if let Some(extent) = self.extents.get(&log).and_then(|extents| extents.last()).copied() {
+            let end = PreviousEnd { end: Position::new(extent.segment, extent.end), batch };
+            self.planner.closed(log, ClosedSegment { extent, end });
+        }
+    }
+
     /// Reads as a reader thread would.
     pub(crate) fn read(
         &self,
         disk: &mut Disk,
+        snapshots: &Snapshots,
         request: &ReadRequest,
     ) -> (Vec<u8>, Result<PageEnd, ReadError>) {
         let mut records = Vec::new();
         let result = match request {
+            ReadRequest::Snapshot { stream } => return snapshots.read(stream),
             ReadRequest::Page(spec) => read_page(disk, spec, &mut records),
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let extents = self.trimmed(*log, *to);

@@ -14,6 +14,7 @@ mod mesh;
 mod network;
 mod plan;
 mod schedule;
+mod snapshots;
 mod trace;
 mod world;
 

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     };
     let mut marks: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut failed, mut virtual_ms, mut records, mut crashes) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut snapshots, mut snapshots_lost) = (0_u64, 0_u64);
     for seed in first..end {
         let plan =
             Plan { seed, ticks: arguments.ticks, planted: arguments.plant, tiny_tables: seed % 3 == 0 };
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
                 virtual_ms += report.virtual_ms;
                 records += report.records;
                 crashes += report.crashes;
+                snapshots += report.snapshots;
+                snapshots_lost += report.snapshots_lost;
                 report.marks.iter().for_each(|(mark, count)| *marks.entry(mark).or_default() += count);
                 if arguments.verbose {
                     println!("seed {seed}: {report:?}");
@@ -59,7 +62,8 @@ fn main() -> ExitCode {
     }
     let hours = virtual_ms as f64 / 3_600_000.0;
     println!(
-        "sim: {} seeds, {failed} failed, {hours:.1} virtual hours, {records} records, {crashes} restarts",
+        "sim: {} seeds, {failed} failed, {hours:.1} virtual hours, {records} records, {crashes} restarts, \
+         {snapshots} snapshots ({snapshots_lost} lost)",
         end - first
     );
     println!("marks: {marks:?}");

@@ -42,6 +42,10 @@ pub struct Report {
     pub cuts: u64,
     /// Starts with another number of shards.
     pub reshards: u64,
+    /// Snapshots made.
+    pub snapshots: u64,
+    /// Snapshots lost before a start.
+    pub snapshots_lost: u64,
     /// The sums of all shards' counters, by label.
     pub marks: std::collections::BTreeMap<&'static str, u64>,
 }

@@ -130,6 +130,7 @@ impl World {
                     self.service(self.devices.len() - 1);
                 }
             }
+            46..=60 => self.agenda.after(MS, What::Snapshot(self.gateway.run)),
             _ => {}
         }
     }
@@ -148,10 +149,13 @@ impl World {
                 self.epochs.push((epoch + 1, shards));
             }
         }
+        if self.faults.percent(15) && self.snapshots.lose_newest() {
+            self.report.snapshots_lost += 1;
+        }
         let (_, shards) = self.epochs.last().copied().unwrap_or((1, 1));
         let run = self.gateway.run + 1;
-        let Self { disk, sizes, seeds, epochs, .. } = self;
-        match Gateway::boot(run, shards, epochs, disk, sizes, seeds) {
+        let Self { disk, snapshots, sizes, seeds, epochs, .. } = self;
+        match Gateway::boot(run, shards, epochs, disk, snapshots, sizes, seeds) {
             Ok(gateway) => self.gateway = gateway,
             Err(wrong) => {
                 self.wrong

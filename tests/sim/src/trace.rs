@@ -27,6 +27,8 @@ pub(crate) fn kind_of(what: &What) -> u64 {
         What::Device(device, _) => (16, *device as u64),
         What::Act => (17, 0),
         What::Back(device) => (18, *device as u64),
+        What::Snapshot(_) => (19, 0),
+        What::SnapshotMade(_, shard, through) => (20, u64::from(*through) << 8 | u64::from(shard.0)),
     };
     kind ^ of.rotate_left(8)
 }

@@ -8,6 +8,7 @@ use crate::gateway::{Gateway, Sizes};
 use crate::mesh::Port;
 use crate::network::{Network, Wire};
 use crate::plan::{Failure, Plan, Planted, Report, sizes_of};
+use crate::snapshots::Snapshots;
 use crate::trace::kind_of;
 use std::collections::BTreeSet;
 use tidegate_client::Encoder;
@@ -41,6 +42,10 @@ pub(crate) enum What {
     Device(usize, u64),
     Act,
     Back(usize),
+    /// A snapshot is made, if there is anything to fold.
+    Snapshot(u64),
+    /// A shard learns of it.
+    SnapshotMade(u64, ShardIndex, u32),
 }
 
 pub(crate) struct World {
@@ -48,6 +53,7 @@ pub(crate) struct World {
     pub(crate) agenda: Agenda<What>,
     pub(crate) network: Network,
     pub(crate) disk: Disk,
+    pub(crate) snapshots: Snapshots,
     pub(crate) gateway: Gateway,
     pub(crate) epochs: Vec<(u32, u16)>,
     pub(crate) sizes: Sizes,
@@ -94,7 +100,8 @@ impl World {
         disk.lies = plan.planted == Some(Planted::NoSync);
         let shards = schedule.between(1, 5) as u16;
         let epochs = vec![(1, shards)];
-        let gateway = Gateway::boot(1, shards, &epochs, &mut disk, &sizes, &mut seeds)?;
+        let mut snapshots = Snapshots::default();
+        let gateway = Gateway::boot(1, shards, &epochs, &mut disk, &mut snapshots, &sizes, &mut seeds)?;
         let mut devices = Vec::new();
         for user in 1..=12_u64 {
             for _ in 0..1 + schedule.below(2) {
@@ -106,6 +113,7 @@ impl World {
             agenda: Agenda::new(),
             network: Network::default(),
             disk,
+            snapshots,
             gateway,
             epochs,
             sizes,
@@ -242,6 +250,10 @@ impl World {
                 let connection = self.network.hold(wire, shard);
                 self.event(shard, Event::Adopted { connection, key });
             }
+            What::Snapshot(of) if of == run => self.snapshot(),
+            What::SnapshotMade(of, shard, through) if of == run => {
+                self.event(shard, Event::Snapshot { through });
+            }
             What::Closed(of, shard, connection) if of == run => self.closed(shard, connection),
             _ => {}
         }
@@ -259,7 +271,28 @@ impl World {
         self.disk.sync(batch.segment);
         let end = batch.offset + batch.bytes.len() as u32;
         self.gateway.note_written(shard, batch.segment, end);
+        if batch.seals {
+            self.gateway.note_sealed(shard, batch.number);
+        }
         self.event(shard, Event::Written { batch: batch.number });
+    }
+
+    /// Folds what every shard has consumed; the shards learn of it one by one.
+    fn snapshot(&mut self) {
+        let bytes_max = self.schedule.between(1, 4) * u64::from(self.sizes.segment_bytes);
+        let Some(plan) = self.gateway.planner.plan(bytes_max) else { return };
+        if let Err(wrong) = self.snapshots.make(&mut self.disk, &plan) {
+            self.wrong.get_or_insert(format!("a snapshot: {wrong}"));
+            return;
+        }
+        self.report.snapshots += 1;
+        self.gateway.planner.made(&plan.covered);
+        for index in 0..self.gateway.shards.len() {
+            let shard = ShardIndex(index as u16);
+            let through = self.gateway.planner.through(shard);
+            let delay = self.schedule.between(1, 500) * MS;
+            self.agenda.after(delay, What::SnapshotMade(self.gateway.run, shard, through));
+        }
     }
 
     /// Tells a shard something and lets it take its turn.
@@ -327,6 +360,8 @@ impl World {
                     let delay = self.schedule.between(1, 200) * MS;
                     self.agenda.after(delay, What::Segment(run, shard));
                 }
+                Output::Checkpointed { fed } => self.gateway.planner.checkpointed(shard, &fed),
+                Output::WantSnapshot => self.agenda.after(MS, What::Snapshot(run)),
                 Output::Ready => self.gateway.ready[usize::from(shard.0)] = true,
                 Output::Stopped => self.gateway.stopped[usize::from(shard.0)] = true,
             }
@@ -338,7 +373,7 @@ impl World {
     }
 
     fn read(&mut self, shard: ShardIndex, token: ReadToken, request: &ReadRequest) {
-        let (records, result) = self.gateway.read(&mut self.disk, request);
+        let (records, result) = self.gateway.read(&mut self.disk, &self.snapshots, request);
         let delay = self.schedule.between(50, 5000) * 1000;
         self.agenda.after(delay, What::ReadDone(self.gateway.run, shard, token, records, result));
     }
