@@ -15,6 +15,7 @@ use crate::port::Rings;
 use crate::pump::{News, Order, Pump, PumpSetup};
 use crate::scans::Scanner;
 use crate::segments::Segments;
+use crate::snapshots::{self, Snapshotter};
 use crate::space::SpaceWatch;
 use crate::stats::{Board, Phase, figures};
 use crate::token::{Secret, SecretOrigin, Verifier};
@@ -66,6 +67,12 @@ pub enum BootError {
     /// What was written cannot be read.
     #[error(transparent)]
     Recovery(#[from] tidegate_storage_files::RecoverError),
+    /// A snapshot that may not be used.
+    #[error(transparent)]
+    Snapshots(#[from] tidegate_storage_files::SnapshotsError),
+    /// A snapshot that was lost could not be made again.
+    #[error("the newest snapshot is lost or damaged, and cannot be made again from the logs: {0}")]
+    SnapshotLost(String),
     /// Sizes of the log that do not fit each other.
     #[error("storage: {0}")]
     Log(String),
@@ -101,6 +108,7 @@ pub struct Gateway {
     factory: SegmentFactory,
     scanner: Scanner,
     space: SpaceWatch,
+    snapshotter: Snapshotter,
 }
 
 /// What the first steps found.
@@ -134,8 +142,19 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         .map_err(BootError::system("start the thread that watches free space"))?;
     let wiring =
         Wiring { config, ground: &ground, dir: &dir, board: &board, news: &news_sender, space: &space };
-    let (factory, scanner) = wiring.start_shards(&threads, recovered)?;
-    Ok(Gateway { shards: threads, listeners, listen, admin, news, board, factory, scanner, space })
+    let Helpers { factory, scanner, snapshotter } = wiring.start_shards(&threads, recovered)?;
+    Ok(Gateway {
+        shards: threads,
+        listeners,
+        listen,
+        admin,
+        news,
+        board,
+        factory,
+        scanner,
+        space,
+        snapshotter,
+    })
 }
 
 /// What can refuse before anything was touched: secret, limits, io_uring.
@@ -245,6 +264,13 @@ fn open_directory(config: &Config, shards: u16) -> Result<DataDir, BootError> {
     Ok(dir)
 }
 
+/// Threads beside the shards.
+struct Helpers {
+    factory: SegmentFactory,
+    scanner: Scanner,
+    snapshotter: Snapshotter,
+}
+
 /// What every shard's setup is taken from.
 struct Wiring<'a> {
     config: &'a Config,
@@ -257,17 +283,25 @@ struct Wiring<'a> {
 
 impl Wiring<'_> {
     /// Starts the helper threads, then hands every shard's thread what it needs.
-    fn start_shards(
-        &self,
-        threads: &[ShardThread],
-        recovered: Recovered,
-    ) -> Result<(SegmentFactory, Scanner), BootError> {
+    fn start_shards(&self, threads: &[ShardThread], recovered: Recovered) -> Result<Helpers, BootError> {
         let wakes = || threads.iter().map(|thread| wake(&thread.waker)).collect::<Vec<Wake>>();
         let options = FactoryOptions { spares: self.config.storage.spares, ..FactoryOptions::default() };
         let (factory, spares) = SegmentFactory::start(self.dir, options, wakes())
             .map_err(BootError::system("start the segment thread"))?;
         let (scanner, scans) = Scanner::start(self.dir.reader(), recovered.extents, wakes())
             .map_err(BootError::system("start the scan thread"))?;
+        let setup = snapshots::Setup {
+            snapshots: recovered.snapshots,
+            planner: recovered.planner,
+            known_damage: recovered.known_damage,
+            bytes_min: self.config.storage.snapshot_bytes,
+            board: Arc::clone(self.board),
+        };
+        let snapshot = setup.snapshots.newest().cloned();
+        let reach: Vec<_> = threads.iter().map(ShardThread::reach).collect();
+        let tell = move |shard: ShardIndex, new| reach[usize::from(shard.0)].order(Order::Snapshot(new));
+        let (snapshotter, told) = Snapshotter::start(setup, self.ground.shards, tell)
+            .map_err(BootError::system("start the snapshot thread"))?;
         let mesh = tidegate_mesh::build(threads.len(), self.config.mesh.ring_bytes, MESH_FRAME_BYTES_MAX)?;
         let peers: Vec<RingHandle> = threads.iter().map(|thread| thread.handle.clone()).collect();
         let clock = Clock::start();
@@ -291,6 +325,7 @@ impl Wiring<'_> {
             let segments = Segments::new(self.dir.block_bytes(), guard);
             let log = LogId { epoch: self.dir.epoch(), shard: index };
             let (mesh, peers) = (Rings(mesh), peers.clone());
+            let (snapshot, told) = (snapshot.clone(), told.clone());
             let (board, news) = (Arc::clone(self.board), self.news.clone());
             let space = Arc::clone(self.space.space());
             thread.start(Box::new(move |reactor: Reactor<BatchBytes>, orders| {
@@ -304,6 +339,8 @@ impl Wiring<'_> {
                     segments,
                     log,
                     space,
+                    snapshot,
+                    told,
                     orders,
                     news,
                     board,
@@ -312,7 +349,7 @@ impl Wiring<'_> {
                 Pump::new(pump, Shard::new(setup)).run()
             }));
         }
-        Ok((factory, scanner))
+        Ok(Helpers { factory, scanner, snapshotter })
     }
 
     fn appender(&self, start: tidegate_storage_log::AppenderStart) -> Result<Appender, BootError> {
@@ -335,7 +372,8 @@ fn wake(waker: &ThreadWaker) -> Wake {
 impl Gateway {
     /// Serves until it is asked to stop and everything is committed and sealed. `ready` is called once.
     pub fn serve(self, ready: impl FnOnce(SocketAddr, SocketAddr)) {
-        let Self { shards, listeners, listen, admin, news, board, factory, scanner, space } = self;
+        let Self { shards, listeners, listen, admin, news, board, factory, scanner, space, snapshotter } =
+            self;
         let mut waiting = Some((listeners, ready));
         let (mut ready_count, mut stopped_count) = (0, 0);
         let mut stopping = false;
@@ -358,6 +396,7 @@ impl Gateway {
                         "stopping: clients are told to go; a second signal ends the process at once"
                     );
                     board.enter(Phase::Draining);
+                    snapshotter.stop();
                     shards.iter().for_each(|shard| shard.order(Order::Stop));
                 }
             }
@@ -375,6 +414,7 @@ impl Gateway {
             shard.join();
         }
         scanner.join();
+        snapshotter.join();
         drop(factory);
         drop(space);
         if board.has(figures::LATCHED) {

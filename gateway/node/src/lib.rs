@@ -4,7 +4,7 @@
 //! `gateway/shard`, a system call in `gateway/reactor` and `storage/files`.
 //!
 //! Threads: one per shard ([`pump`]), pinned; one that keeps segments ready and one reader per shard
-//! (`storage/files`); one that scans logs ([`scans`]); one that
+//! (`storage/files`); one that scans logs ([`scans`]); one that makes snapshots ([`snapshots`]); one that
 //! watches free space ([`space`]); one with a tokio runtime for operators and signals ([`admin`]);
 //! the main one, which starts them and waits ([`boot`]). What [`chat`] does is a client's, and uses none of this.
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod pump;
 pub mod scans;
 pub mod segments;
 pub mod signals;
+pub mod snapshots;
 pub mod space;
 pub mod stats;
 pub mod token;

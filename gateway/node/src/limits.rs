@@ -58,6 +58,12 @@ pub const COUNT_RANGES_INTERVAL_MS: u64 = 5000;
 /// Buffers of reads kept for reuse by a shard: as many reads as are usual at once. Others are freed.
 pub const READ_BUFFERS_KEPT: usize = 16;
 
+/// Bytes of segments that one snapshot folds at most, so that sorting them takes few runs. What is left makes the next one.
+pub const SNAPSHOT_PASS_BYTES_MAX: u64 = 4 << 30;
+
+/// After a failure, and where nobody tells anything, the snapshot thread looks again after so long.
+pub const SNAPSHOT_RETRY: Duration = Duration::from_secs(30);
+
 /// How long the terminal chat tries to connect.
 pub const CHAT_CONNECT_WAIT: Duration = Duration::from_secs(10);
 

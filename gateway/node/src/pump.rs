@@ -11,6 +11,7 @@ use crate::limits::{COMPLETIONS_PER_TURN, COUNT_RANGES_INTERVAL_MS, PUBLISH_INTE
 use crate::port::Rings;
 use crate::scans::Scans;
 use crate::segments::Segments;
+use crate::snapshots::{NewSnapshot, Told};
 use crate::space::Space;
 use crate::stats::{Board, Measured, PumpCounters};
 use std::io;
@@ -18,17 +19,19 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
-use tidegate_ids::{BatchNumber, LogId, MonotonicNs, Now};
+use tidegate_ids::{BatchNumber, Location, LogId, MonotonicNs, Now};
 use tidegate_reactor::{Completion, Reactor, RingHandle};
 use tidegate_shard::{ConnectionId, Event, ReadToken, Shard, TICK_MS, TransferKey};
-use tidegate_storage_files::{ReadPool, SpareEvent, Spares};
-use tidegate_storage_log::BatchBytes;
+use tidegate_storage_files::{ReadPool, SnapshotFile, SpareEvent, Spares};
+use tidegate_storage_log::{BatchBytes, ReadError};
 
 /// What the main thread tells a shard's thread; a wake of its ring follows.
 #[derive(Debug)]
 pub enum Order {
     /// Accept from this listening socket.
     Accept(OwnedFd),
+    /// Read from this snapshot from now on.
+    Snapshot(NewSnapshot),
     /// Stop: tell clients to go, commit, seal.
     Stop,
     /// Every shard has stopped: end the thread.
@@ -66,6 +69,10 @@ pub struct PumpSetup {
     pub log: LogId,
     /// How full the disk is.
     pub space: Arc<Space>,
+    /// The newest snapshot.
+    pub snapshot: Option<Arc<SnapshotFile>>,
+    /// To the thread that makes snapshots.
+    pub told: Sender<Told>,
     /// From the main thread.
     pub orders: Receiver<Order>,
     /// To the main thread.
@@ -86,6 +93,8 @@ struct Core {
     scans: Scans,
     segments: Segments,
     log: LogId,
+    snapshot: Option<Arc<SnapshotFile>>,
+    told: Sender<Told>,
     news: Sender<News>,
     /// By slot: whether it is on its way to another shard.
     leaving: Vec<bool>,
@@ -136,6 +145,8 @@ impl Pump {
             scans: setup.scans,
             segments: setup.segments,
             log: setup.log,
+            snapshot: setup.snapshot,
+            told: setup.told,
             news: setup.news,
             leaving: vec![false; slots],
             buffers: Vec::new(),
@@ -203,6 +214,10 @@ impl Pump {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Accept(listener) => self.reactor.ops().listen(listener),
+                Order::Snapshot(NewSnapshot { file, through }) => {
+                    self.core.snapshot = Some(file);
+                    self.core.shard.handle(Event::Snapshot { through }, now, &mut self.core.mesh);
+                }
                 Order::Stop => {
                     self.reactor.ops().stop_accepting();
                     self.core.shard.handle(Event::Shutdown, now, &mut self.core.mesh);
@@ -302,7 +317,9 @@ impl Core {
                 }
             },
             Completion::WriteDone { token, result } => {
-                self.segments.written(result.is_ok());
+                if let Some(closed) = self.segments.written(result.is_ok()) {
+                    self.tell_snapshots(Told::Closed(self.log, closed));
+                }
                 let batch = BatchNumber(token);
                 match result {
                     Ok(()) => Event::Written { batch },
@@ -353,6 +370,9 @@ impl Core {
 
     fn take_reads(&mut self, now: Now) {
         while let Some(reply) = self.reads.take() {
+            if reply.result == Err(ReadError::Damaged(Location::SNAPSHOT)) {
+                tracing::error!(shard = self.mesh.0.shard(), "a stream's entry in the snapshot is damaged");
+            }
             let token = ReadToken(reply.token);
             let event = Event::ReadDone { token, records: reply.records, result: reply.result };
             self.shard.handle(event, now, &mut self.mesh);

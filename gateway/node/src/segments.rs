@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use tidegate_ids::Position;
+use tidegate_ids::{BatchNumber, Position};
 use tidegate_reactor::{LogFile, SyncMode};
+use tidegate_shard::ClosedSegment;
 use tidegate_storage_files::{SegmentFile, WriteMode};
-use tidegate_storage_log::{Guard, SegmentExtent};
+use tidegate_storage_log::{Guard, PreviousEnd, SegmentExtent, StagedBatch};
 
 struct OpenSegment {
     number: u32,
@@ -19,8 +20,8 @@ pub struct Segments {
     written: Vec<SegmentExtent>,
     block_bytes: u32,
     guard: Guard,
-    /// The end of the batch in flight.
-    in_flight: Option<Position>,
+    /// The end of the batch in flight, and its number if it seals.
+    in_flight: Option<(Position, Option<BatchNumber>)>,
 }
 
 impl Segments {
@@ -45,26 +46,27 @@ impl Segments {
         Ok(number)
     }
 
-    /// The file that a batch of `bytes` at `offset` goes to. Batches are written one at a time and in order, so older
+    /// The file that a batch goes to. Batches are written one at a time and in order, so older
     /// segments are closed.
-    pub fn write(&mut self, segment: u32, offset: u32, bytes: usize) -> (LogFile, SyncMode) {
-        self.begin(segment, offset, bytes);
-        self.open.retain(|open| open.number >= segment);
-        let Some(open) = self.open.iter().find(|open| open.number == segment) else {
+    pub fn write(&mut self, batch: &StagedBatch) -> (LogFile, SyncMode) {
+        let seals = batch.seals.then_some(batch.number);
+        self.begin(batch.segment, batch.offset, batch.bytes.len(), seals);
+        self.open.retain(|open| open.number >= batch.segment);
+        let Some(open) = self.open.iter().find(|open| open.number == batch.segment) else {
             unreachable!("a batch goes to a segment that the shard was given");
         };
         (open.file.clone(), open.mode)
     }
 
     /// A batch is on its way to the disk.
-    pub(crate) fn begin(&mut self, segment: u32, offset: u32, bytes: usize) {
+    pub(crate) fn begin(&mut self, segment: u32, offset: u32, bytes: usize, seals: Option<BatchNumber>) {
         assert!(self.in_flight.is_none(), "batches are written one at a time");
-        self.in_flight = Some(Position::new(segment, offset + bytes as u32));
+        self.in_flight = Some((Position::new(segment, offset + bytes as u32), seals));
     }
 
-    /// The batch in flight is synced, or has failed.
-    pub fn written(&mut self, synced: bool) {
-        let Some(end) = self.in_flight.take().filter(|_| synced) else { return };
+    /// The batch in flight is synced, or has failed. Gives the segment that it sealed.
+    pub fn written(&mut self, synced: bool) -> Option<ClosedSegment> {
+        let (end, seals) = self.in_flight.take().filter(|_| synced)?;
         match self.written.last_mut().filter(|last| last.segment == end.segment) {
             Some(last) => last.end = end.offset,
             None => self.written.push(SegmentExtent {
@@ -75,6 +77,8 @@ impl Segments {
                 guard: self.guard,
             }),
         }
+        let (extent, batch) = (*self.written.last()?, seals?);
+        Some(ClosedSegment { extent, end: PreviousEnd { end, batch } })
     }
 
     /// What is synced, from a position on.

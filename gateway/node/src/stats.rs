@@ -7,13 +7,15 @@ pub mod figures;
 mod json;
 mod prometheus;
 
-pub use figures::{Figure, Kind, Measured, PumpCounters};
+pub use figures::{Figure, Kind, Measured, PROCESS_FIGURES, PumpCounters};
 pub use json::render as to_json;
 pub use prometheus::Exporter;
 
+use figures::SNAPSHOTS_FAILED;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 use tidegate_shard::LATENCY_BUCKETS;
+use tidegate_storage_files::SnapshotFile;
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum Phase {
 pub struct Board {
     figures: Vec<Figure>,
     shards: Vec<Cells>,
+    /// Of the process: in the order of [`PROCESS_FIGURES`].
+    process: [AtomicU64; PROCESS_FIGURES.len()],
     phase: AtomicU8,
     started: Instant,
 }
@@ -68,7 +72,14 @@ impl Board {
                 latency_ns_total: AtomicU64::new(0),
             })
             .collect();
-        Self { figures, shards, phase: AtomicU8::new(Phase::Starting as u8), started: Instant::now() }
+        let process = std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            figures,
+            shards,
+            process,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            started: Instant::now(),
+        }
     }
 
     /// Writes a shard's figures; only that shard's thread calls it. Nothing is allocated.
@@ -125,6 +136,25 @@ impl Board {
             total.latency_ns_total += shard.latency_ns_total;
         }
         total
+    }
+
+    /// Notes the newest snapshot.
+    pub fn note_snapshot(&self, file: &SnapshotFile) {
+        let covered = file.header().covered.iter().map(|one| u64::from(one.previous.end.segment)).max();
+        let values = [file.number(), file.entry_count(), file.bytes(), covered.unwrap_or(0)];
+        for (cell, value) in self.process.iter().zip(values) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a snapshot could not be made.
+    pub fn note_snapshot_failed(&self) {
+        self.process[SNAPSHOTS_FAILED].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The figures of the process, each with its value.
+    pub fn process(&self) -> impl Iterator<Item = (&'static Figure, u64)> + '_ {
+        PROCESS_FIGURES.iter().zip(self.process.iter().map(|cell| cell.load(Ordering::Relaxed)))
     }
 
     /// Whether a figure is not zero in some shard, such as [`figures::LATCHED`].

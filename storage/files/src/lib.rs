@@ -43,7 +43,7 @@ pub use directory::{DataDir, OpenOptions, Opened};
 pub use error::{FileError, OpenError};
 pub use factory::{FactoryOptions, SegmentFactory, SpareEvent, Spares, Wake};
 pub use manifest::{Epoch, FORMAT_VERSION, HASH_VERSION, ManifestError};
-pub use pool::{ReadPool, ReadReply, ReadRequest};
+pub use pool::{ReadPool, ReadReply, ReadRequest, ReadWhat};
 pub use prepare::PrepareError;
 pub use reader::SegmentReader;
 pub use recovery::{Progress, RecoverError, RecoveredLog, recover_after, recover_all, recover_log};

@@ -7,10 +7,13 @@ use crate::directory::DataDir;
 use crate::factory::Wake;
 use crate::limits::READS_IN_FLIGHT_MAX;
 use crate::reader::SegmentReader;
+use crate::snapshot_file::SnapshotFile;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use tidegate_ids::{Location, StreamId, VirtualShard};
 use tidegate_storage_log::{PageEnd, PageReader, ReadError, ReadSpec};
 
 /// A read, with the buffer for its answer.
@@ -19,9 +22,26 @@ pub struct ReadRequest {
     /// The caller's own; the reply carries it.
     pub token: u64,
     /// What to read. All it hangs on is durable.
-    pub spec: ReadSpec,
+    pub what: ReadWhat,
     /// Emptied, then filled: hand in the one of an earlier reply.
     pub records: Vec<u8>,
+}
+
+/// What can be read.
+#[derive(Clone, Debug)]
+pub enum ReadWhat {
+    /// A page of one stream.
+    Page(ReadSpec),
+    /// A stream's entry in a snapshot. `PageEnd::records` says whether there is one, `PageEnd::next` up to which record it
+    /// is folded; the bytes are its state. One that cannot be read is damage at [`Location::SNAPSHOT`].
+    Snapshot {
+        /// Which snapshot.
+        file: Arc<SnapshotFile>,
+        /// Where its entries of the stream's virtual shard are.
+        place: VirtualShard,
+        /// Which stream.
+        stream: StreamId,
+    },
 }
 
 /// An answer.
@@ -118,14 +138,30 @@ fn serve(
     wake: &Wake,
 ) {
     let mut pages = PageReader::new();
-    while let Ok(ReadRequest { token, spec, mut records }) = incoming.recv() {
+    while let Ok(ReadRequest { token, what, mut records }) = incoming.recv() {
         records.clear();
         reader.refresh();
-        let result = pages.read(&mut reader, &spec, &mut records);
+        let result = match what {
+            ReadWhat::Page(spec) => pages.read(&mut reader, &spec, &mut records),
+            ReadWhat::Snapshot { file, place, stream } => read_entry(&file, place, &stream, &mut records),
+        };
         // Never full: there are as many places as answers owed.
         if outgoing.send(ReadReply { token, result, records }).is_err() {
             return;
         }
         wake();
+    }
+}
+
+fn read_entry(
+    file: &SnapshotFile,
+    place: VirtualShard,
+    stream: &StreamId,
+    state: &mut Vec<u8>,
+) -> Result<PageEnd, ReadError> {
+    match file.read_entry(place, stream, state) {
+        Ok(Some(next)) => Ok(PageEnd { records: 1, complete: true, next, ..PageEnd::default() }),
+        Ok(None) => Ok(PageEnd { complete: true, ..PageEnd::default() }),
+        Err(_) => Err(ReadError::Damaged(Location::SNAPSHOT)),
     }
 }

@@ -6,7 +6,7 @@ mod journal;
 use journal::Journal;
 use std::sync::mpsc;
 use tidegate_ids::{StreamId, UserId};
-use tidegate_storage_files::{ReadPool, ReadRequest, Wake};
+use tidegate_storage_files::{ReadPool, ReadRequest, ReadWhat, Wake};
 use tidegate_storage_log::ReadSpec;
 use tidegate_tests_support::{Allocations, CountingAllocator, allocations};
 
@@ -26,7 +26,7 @@ fn asking_and_taking_allocate_nothing_once_warm() {
     let mut ask = |records: Vec<u8>| {
         let (asked, ()) = allocations(|| {
             let spec = ReadSpec::At { location: kept.location };
-            pool.try_read(ReadRequest { token: 1, spec, records }).unwrap();
+            pool.try_read(ReadRequest { token: 1, what: ReadWhat::Page(spec), records }).unwrap();
         });
         // Waiting is the test's, not a shard's: that is woken by its ring.
         wakes.recv().unwrap();

@@ -8,7 +8,7 @@ use journal::{Journal, Kept};
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use tidegate_ids::{ConversationId, Location, Sequence, StreamId, UserId};
-use tidegate_storage_files::{ReadPool, ReadReply, ReadRequest, Wake, recover_all};
+use tidegate_storage_files::{ReadPool, ReadReply, ReadRequest, ReadWhat, Wake, recover_all};
 use tidegate_storage_log::{DamageKind, Direction, PackedRecords, ReadError, ReadSpec};
 
 fn stream(number: u64) -> StreamId {
@@ -159,7 +159,8 @@ fn a_pool_answers_in_order_from_sealed_and_active_segments() {
     let kept = fill(&mut journal, 300);
     let of =
         |number| -> Vec<&Kept> { kept.iter().filter(|record| record.stream == stream(number)).collect() };
-    let request = |token, spec| ReadRequest { token, spec, records: b"old bytes".to_vec() };
+    let request =
+        |token, spec| ReadRequest { token, what: ReadWhat::Page(spec), records: b"old bytes".to_vec() };
     pool.try_read(request(1, page(&journal, stream(0), 3, 40))).unwrap();
     pool.try_read(request(2, page(&journal, stream(1), 49, 50))).unwrap();
     let refused = pool.try_read(request(3, page(&journal, stream(2), 1, 1))).unwrap_err();
@@ -199,7 +200,7 @@ fn a_pool_stops_with_answers_not_taken() {
     let mut pool = ReadPool::start(&journal.dir, 8, Box::new(|| {})).unwrap();
     for token in 0..8 {
         let spec = ReadSpec::At { location: kept.location };
-        pool.try_read(ReadRequest { token, spec, records: Vec::new() }).unwrap();
+        pool.try_read(ReadRequest { token, what: ReadWhat::Page(spec), records: Vec::new() }).unwrap();
     }
     drop(pool);
 }

@@ -305,7 +305,12 @@ fn a_reader_keeps_the_old_file_until_it_looks_again() {
     let mut pool = ReadPool::start(&journal.dir, 4, wake).unwrap();
     let first = kept.iter().find(|one| one.stream == stream(1) && one.sequence == 1).unwrap();
     let spec = ReadSpec::At { location: first.location };
-    pool.try_read(ReadRequest { token: 1, spec, records: Vec::new() }).unwrap();
+    pool.try_read(ReadRequest {
+        token: 1,
+        what: tidegate_storage_files::ReadWhat::Page(spec),
+        records: Vec::new(),
+    })
+    .unwrap();
     answers.recv().unwrap();
     let reply = pool.take().unwrap();
     let record = PackedRecords(&reply.records).iter().next().unwrap();

@@ -1,13 +1,15 @@
-//! Recovery: every log of every epoch is walked once, with lines that say how far it is.
+//! Recovery: the newest snapshot, and every log of every epoch behind it walked once, with lines that say how far it is.
 
 use super::BootError;
+use crate::snapshots;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tidegate_domain::Route;
 use tidegate_ids::LogId;
-use tidegate_shard::{LogEnd, Recovery, ShardSeed};
-use tidegate_storage_files::{DataDir, Progress, RecoveredLog, recover_all};
-use tidegate_storage_log::{AppenderStart, SegmentExtent};
+use tidegate_shard::{ClosedSegment, LogEnd, Recovery, ShardSeed, SnapshotPlanner};
+use tidegate_storage_files::{DataDir, Progress, RecoverError, RecoveredLog, Snapshots, recover_after};
+use tidegate_storage_log::{AppenderStart, Covered, SegmentExtent};
 
 /// What recovery found.
 pub(super) struct Recovered {
@@ -15,15 +17,77 @@ pub(super) struct Recovered {
     pub(super) shards: Vec<(AppenderStart, ShardSeed)>,
     /// What of each log is to be scanned.
     pub(super) extents: BTreeMap<LogId, Vec<SegmentExtent>>,
+    /// Those of the directory.
+    pub(super) snapshots: Snapshots,
+    /// What the next snapshot may hold.
+    pub(super) planner: SnapshotPlanner,
+    /// Segments in which something is damaged.
+    pub(super) known_damage: Vec<u32>,
+}
+
+/// What one pass found.
+struct Pass {
+    recovery: Recovery,
+    logs: Vec<RecoveredLog>,
+    planner: SnapshotPlanner,
+    known_damage: Vec<u32>,
 }
 
 /// A line at most this often.
 const PROGRESS_INTERVAL_SECONDS: u64 = 1;
 
+/// Reads the newest snapshot that the logs agree with, and what is behind it. One that was lost is made again first.
 pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootError> {
+    let mut snapshots = Snapshots::open(dir)?;
+    for bad in snapshots.bad() {
+        tracing::error!("{bad}");
+    }
+    let epochs: Vec<(u32, u16)> = dir.epochs().iter().map(|epoch| (epoch.number, epoch.shards)).collect();
+    let mut made_again = false;
+    let pass = loop {
+        let newest = snapshots.newest().map(|newest| (newest.number(), newest.header().covered.clone()));
+        let held = newest.as_ref().map(|(_, covered)| &covered[..]);
+        match (walk(dir, route, &epochs, held), newest) {
+            (Err(BootError::Recovery(RecoverError::Log { log, source })), Some((number, _)))
+                if matches!(source, tidegate_storage_log::RecoverError::Covered { .. }) =>
+            {
+                tracing::error!(%log, number, %source, "a snapshot is passed over");
+                snapshots.pass_over(number);
+            }
+            (pass, _) => {
+                let pass = pass?;
+                if !pass.recovery.misses_snapshot() {
+                    break pass;
+                }
+                if made_again {
+                    return Err(BootError::SnapshotLost(String::from("it holds less than the lost one")));
+                }
+                made_again = true;
+                make_again(&mut snapshots, &pass)?;
+            }
+        }
+    };
+    let ends: Vec<LogEnd> =
+        pass.logs.iter().map(|log| LogEnd { log: log.log, end: log.recovered.end() }).collect();
+    let current = pass.logs.iter().filter(|log| log.log.epoch == dir.epoch());
+    let starts: Vec<AppenderStart> = current.map(|log| log.appender_start(dir)).collect();
+    assert_eq!(starts.len(), usize::from(dir.shards()), "the current epoch has a log for every shard");
+    let shards = starts.into_iter().zip(pass.recovery.finish(&ends, &epochs)).collect();
+    let extents = pass.logs.into_iter().map(|log| (log.log, log.recovered.extents)).collect();
+    let (planner, known_damage) = (pass.planner, pass.known_damage);
+    Ok(Recovered { shards, extents, snapshots, planner, known_damage })
+}
+
+/// Walks all logs behind what a snapshot holds.
+fn walk(
+    dir: &DataDir,
+    route: Route,
+    epochs: &[(u32, u16)],
+    held: Option<&[Covered]>,
+) -> Result<Pass, BootError> {
     let began = Instant::now();
     let mut told = began;
-    let mut recovery = Recovery::new(route);
+    let mut recovery = Recovery::new(route, held);
     let mut records = 0;
     let progress = |progress: Progress| {
         records = progress.records;
@@ -33,22 +97,35 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
             tracing::info!(%log, segments_done, segments, records, "recovering");
         }
     };
-    let logs = recover_all(dir, progress, |log, record| recovery.record(log, &record))?;
+    let held = held.unwrap_or_default();
+    let logs = recover_after(dir, held, progress, |log, record| recovery.record(log, &record))?;
     logs.iter().for_each(tell_damage);
     let segments: usize = logs.iter().map(|log| log.recovered.extents.len()).sum();
     if segments > 0 {
         let seconds = began.elapsed().as_secs_f64();
         tracing::info!(segments, records, "recovered in {seconds:.3} s");
     }
-    let ends: Vec<LogEnd> =
-        logs.iter().map(|log| LogEnd { log: log.log, end: log.recovered.end() }).collect();
-    let epochs: Vec<(u32, u16)> = dir.epochs().iter().map(|epoch| (epoch.number, epoch.shards)).collect();
-    let current = logs.iter().filter(|log| log.log.epoch == dir.epoch());
-    let starts: Vec<AppenderStart> = current.map(|log| log.appender_start(dir)).collect();
-    assert_eq!(starts.len(), usize::from(dir.shards()), "the current epoch has a log for every shard");
-    let shards = starts.into_iter().zip(recovery.finish(&ends, &epochs)).collect();
-    let extents = logs.into_iter().map(|log| (log.log, log.recovered.extents)).collect();
-    Ok(Recovered { shards, extents })
+    let mut planner = recovery.planner(epochs, held);
+    for log in &logs {
+        let both = log.recovered.extents.iter().zip(&log.recovered.ends);
+        both.for_each(|(extent, end)| planner.closed(log.log, ClosedSegment { extent: *extent, end: *end }));
+    }
+    let damage = logs.iter().flat_map(|log| &log.recovered.damage);
+    let known_damage = damage.map(|damage| damage.segment).collect();
+    Ok(Pass { recovery, logs, planner, known_damage })
+}
+
+/// Folds from the logs what a snapshot held that is lost.
+fn make_again(snapshots: &mut Snapshots, pass: &Pass) -> Result<(), BootError> {
+    let lost = |what: &dyn std::fmt::Display| BootError::SnapshotLost(what.to_string());
+    let Some(plan) = pass.planner.plan(u64::MAX) else { return Err(lost(&"no segment is there to fold")) };
+    tracing::warn!(
+        segments = plan.segments.len(),
+        "the newest snapshot is lost: it is made again from the logs"
+    );
+    let stop = AtomicBool::new(false);
+    snapshots::build(snapshots, &plan, &pass.known_damage, &stop).map_err(|error| lost(&error))?;
+    Ok(())
 }
 
 /// A cut is what a crash leaves and no loss; damage is.

@@ -35,14 +35,33 @@ impl ShardThread {
 
     /// Tells the pump something.
     pub(super) fn order(&self, order: Order) {
-        let _ = self.orders.send(order);
-        self.waker.wake();
+        self.reach().order(order);
+    }
+
+    /// The way to the pump, for another thread.
+    pub(super) fn reach(&self) -> Reach {
+        Reach { waker: self.waker.clone(), orders: self.orders.clone() }
     }
 
     /// Waits for the thread's end.
     pub(super) fn join(self) {
         // A panic there has been reported by its own message.
         let _ = self.thread.join();
+    }
+}
+
+/// The way to a shard's pump.
+#[derive(Clone)]
+pub(super) struct Reach {
+    waker: ThreadWaker,
+    orders: Sender<Order>,
+}
+
+impl Reach {
+    /// Tells the pump something; one that has ended needs nothing any more.
+    pub(super) fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+        self.waker.wake();
     }
 }
 

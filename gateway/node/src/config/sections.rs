@@ -83,6 +83,8 @@ pub struct StorageConfig {
     pub spares: usize,
     /// Bytes that the disk has left when commands are refused.
     pub free_bytes_min: u64,
+    /// A snapshot is made when so much of the logs is not in the newest one.
+    pub snapshot_bytes: u64,
 }
 
 impl Default for StorageConfig {
@@ -94,6 +96,7 @@ impl Default for StorageConfig {
             write_mode: WriteChoice::Auto,
             spares: 2,
             free_bytes_min: 256 << 20,
+            snapshot_bytes: 256 << 20,
         }
     }
 }
@@ -117,6 +120,7 @@ impl StorageConfig {
         // One batch open, one in flight, two to be read, each with its slack (`AppenderConfig::check`).
         within("storage.staging_bytes", self.staging_bytes, 4 * (batch_bytes_max + 4096), 1 << 32)?;
         within("storage.spares", self.spares, 1, SPARE_SEGMENTS_MAX)?;
+        within("storage.snapshot_bytes", self.snapshot_bytes as usize, 4096, 1 << 40)?;
         multiple("storage.segment_bytes", segment_bytes, 4096)?;
         multiple("storage.batch_bytes_max", batch_bytes_max, 4096)
     }

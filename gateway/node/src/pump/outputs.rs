@@ -3,9 +3,12 @@
 use super::{Core, News};
 use crate::limits::READ_BUFFERS_KEPT;
 use crate::scans::ScanRequest;
+use crate::snapshots::Told;
+use tidegate_domain::virtual_shard;
 use tidegate_ids::ShardIndex;
 use tidegate_reactor::{Ops, Slot};
 use tidegate_shard::{Output, ReadRequest, ReadToken, ReceiveMode};
+use tidegate_storage_files::ReadWhat;
 use tidegate_storage_log::{BatchBytes, StagedBatch};
 
 impl Core {
@@ -41,6 +44,10 @@ impl Core {
                 // One may be prepared already.
                 self.look = true;
             }
+            Output::Checkpointed { fed } => {
+                self.tell_snapshots(Told::Checkpointed(ShardIndex(self.mesh.0.shard()), fed));
+            }
+            Output::WantSnapshot => self.tell_snapshots(Told::Wanted),
             Output::Ready => self.is_ready = true,
             Output::Stopped => self.tell(News::Stopped(self.mesh.0.shard())),
         }
@@ -51,18 +58,31 @@ impl Core {
         let _ = self.news.send(news);
     }
 
+    /// Its thread ends only when every shard has.
+    pub(super) fn tell_snapshots(&self, told: Told) {
+        let _ = self.told.send(told);
+    }
+
+    fn ask(&mut self, token: ReadToken, what: ReadWhat, records: Vec<u8>) {
+        let request = tidegate_storage_files::ReadRequest { token: token.0, what, records };
+        let taken = self.reads.try_read(request);
+        assert!(taken.is_ok(), "the shard asks for no more than its pool has places for");
+    }
+
     fn write(&mut self, ops: &mut Ops<BatchBytes>, batch: StagedBatch) {
-        let (file, mode) = self.segments.write(batch.segment, batch.offset, batch.bytes.len());
+        let (file, mode) = self.segments.write(&batch);
         ops.write_sync(batch.number.0, &file, u64::from(batch.offset), batch.bytes, mode);
     }
 
     fn read(&mut self, token: ReadToken, request: &ReadRequest) {
         let records = self.buffers.pop().unwrap_or_default();
         match *request {
-            ReadRequest::Page(spec) => {
-                let request = tidegate_storage_files::ReadRequest { token: token.0, spec, records };
-                let taken = self.reads.try_read(request);
-                assert!(taken.is_ok(), "the shard asks for no more than its pool has places for");
+            ReadRequest::Page(spec) => self.ask(token, ReadWhat::Page(spec), records),
+            ReadRequest::Snapshot { stream } => {
+                let (Some(file), Some(place)) = (self.snapshot.clone(), virtual_shard(&stream)) else {
+                    unreachable!("the shard was told of a snapshot, and has no such streams of its own")
+                };
+                self.ask(token, ReadWhat::Snapshot { file, place, stream }, records);
             }
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let written = if log == self.log { self.segments.extents_from(from) } else { Vec::new() };

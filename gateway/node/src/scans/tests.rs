@@ -58,7 +58,7 @@ impl Log {
     fn sync(&mut self) {
         while let Some(batch) = self.appender.take_batch() {
             self.medium.write(batch.segment, u64::from(batch.offset), &batch.bytes);
-            self.segments.begin(batch.segment, batch.offset, batch.bytes.len());
+            self.segments.begin(batch.segment, batch.offset, batch.bytes.len(), None);
             self.segments.written(true);
             self.appender.synced(batch.number);
         }
@@ -125,9 +125,9 @@ fn nothing_behind_its_end_is_given() {
 #[test]
 fn a_batch_that_failed_is_not_synced() {
     let mut segments = Segments::new(512, Guard::default());
-    segments.begin(7, 0, 1024);
+    segments.begin(7, 0, 1024, None);
     segments.written(true);
-    segments.begin(7, 1024, 512);
+    segments.begin(7, 1024, 512, None);
     segments.written(false);
     let extents = segments.extents_from(Position::default());
     assert_eq!(extents.iter().map(|extent| (extent.segment, extent.end)).collect::<Vec<_>>(), [(7, 1024)]);

@@ -9,12 +9,15 @@ use tidegate_shard::{LATENCY_BUCKETS, latency_bucket_ns};
 pub fn render(board: &Board) -> Value {
     let shards: Vec<Value> =
         (0..board.shards()).map(|shard| snapshot(board.figures(), &board.shard(shard))).collect();
-    json!({
-        "phase": format!("{:?}", board.phase()).to_lowercase(),
-        "uptime_seconds": board.uptime_seconds(),
-        "total": snapshot(board.figures(), &board.total()),
-        "shards": shards,
-    })
+    let mut root = Map::new();
+    root.insert(String::from("phase"), json!(format!("{:?}", board.phase()).to_lowercase()));
+    root.insert(String::from("uptime_seconds"), json!(board.uptime_seconds()));
+    for (figure, value) in board.process() {
+        put(&mut root, figure.path.split('.'), Value::from(value));
+    }
+    root.insert(String::from("total"), snapshot(board.figures(), &board.total()));
+    root.insert(String::from("shards"), Value::Array(shards));
+    Value::Object(root)
 }
 
 fn snapshot(figures: &[Figure], snapshot: &Snapshot) -> Value {

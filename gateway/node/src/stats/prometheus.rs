@@ -60,6 +60,15 @@ impl Collector for BoardCollector {
                 }
             }
         }
+        for (figure, value) in board.process() {
+            let name = figure.path.replace('.', "_");
+            let kind = if figure.kind == Kind::Counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut metric = encoder.encode_descriptor(&name, figure.help, None, kind)?;
+            match figure.kind {
+                Kind::Counter => metric.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?,
+                Kind::Gauge | Kind::Maximum => metric.encode_gauge(&value)?,
+            }
+        }
         let help = "Time from a batch's take to its sync";
         let name = "commit_latency_seconds";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;

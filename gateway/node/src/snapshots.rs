@@ -1,0 +1,199 @@
+//! The thread that makes snapshots: shards tell it what is closed and consumed, it folds, and tells them what is folded.
+//!
+//! No shard ever waits for it. What it fails at is tried again; until then logs and locators grow.
+
+use crate::limits::{SNAPSHOT_PASS_BYTES_MAX, SNAPSHOT_RETRY};
+use crate::stats::Board;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+use tidegate_ids::{LogId, Position, ShardIndex};
+use tidegate_shard::{ClosedSegment, SnapshotPlanner, StreamFold};
+use tidegate_storage_files::{BuildError, SnapshotBuilt, SnapshotFile, SnapshotPlan, Snapshots};
+use tidegate_storage_log::MergeError;
+use tidegate_storage_log::limits::MERGE_BYTES_DEFAULT;
+
+/// What a shard tells. At most one of each a segment or a checkpoint, so the channel is bounded by their pace.
+#[derive(Debug)]
+pub enum Told {
+    /// A segment is sealed.
+    Closed(LogId, ClosedSegment),
+    /// A checkpoint is committed.
+    Checkpointed(ShardIndex, Vec<(LogId, Position)>),
+    /// A table of streams fills up.
+    Wanted,
+}
+
+/// What a shard is told.
+#[derive(Clone, Debug)]
+pub struct NewSnapshot {
+    /// To read from.
+    pub file: Arc<SnapshotFile>,
+    /// Up to which segment it holds all of the shard's streams.
+    pub through: u32,
+}
+
+/// What the thread starts with.
+pub struct Setup {
+    /// Those of the directory.
+    pub snapshots: Snapshots,
+    /// What the next one may hold.
+    pub planner: SnapshotPlanner,
+    /// Segments that recovery found damaged: what that cost is known.
+    pub known_damage: Vec<u32>,
+    /// So much of the logs is folded at a time, at least.
+    pub bytes_min: u64,
+    /// Where its figures go.
+    pub board: Arc<Board>,
+}
+
+/// The thread. It ends when every sender is dropped.
+#[derive(Debug)]
+pub struct Snapshotter {
+    thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Snapshotter {
+    /// Starts the thread; `tell` reaches a shard, by its index.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(
+        setup: Setup,
+        shards: u16,
+        tell: impl Fn(ShardIndex, NewSnapshot) + Send + 'static,
+    ) -> io::Result<(Self, Sender<Told>)> {
+        if let Some(newest) = setup.snapshots.newest() {
+            setup.board.note_snapshot(newest);
+        }
+        let (sender, told) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let run =
+            move || Work { setup, shards, wanted: false, not_before: None }.serve(&told, &stopped, tell);
+        let thread = Builder::new().name(String::from("snapshots")).spawn(run)?;
+        Ok((Self { thread, stop }, sender))
+    }
+
+    /// Gives up what is being made: the gateway stops.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for its end.
+    pub fn join(self) {
+        // A panic there has been reported by its own message.
+        let _ = self.thread.join();
+    }
+}
+
+struct Work {
+    setup: Setup,
+    shards: u16,
+    wanted: bool,
+    /// After a failure.
+    not_before: Option<Instant>,
+}
+
+impl Work {
+    fn serve(mut self, told: &Receiver<Told>, stop: &AtomicBool, tell: impl Fn(ShardIndex, NewSnapshot)) {
+        loop {
+            match told.recv_timeout(SNAPSHOT_RETRY) {
+                Ok(first) => {
+                    self.hear(first);
+                    told.try_iter().for_each(|next| self.hear(next));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while self.is_due() && !stop.load(Ordering::Relaxed) {
+                let Some(file) = self.make(stop) else { break };
+                for shard in (0..self.shards).map(ShardIndex) {
+                    let through = self.setup.planner.through(shard);
+                    tell(shard, NewSnapshot { file: Arc::clone(&file), through });
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Closed(log, segment) => self.setup.planner.closed(log, segment),
+            Told::Checkpointed(shard, fed) => self.setup.planner.checkpointed(shard, &fed),
+            Told::Wanted => self.wanted = true,
+        }
+    }
+
+    /// A snapshot copies the one before: it pays once so much is new, or when it is needed.
+    fn is_due(&self) -> bool {
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        let pending = self.setup.planner.pending_bytes();
+        let held = self.setup.snapshots.newest().map_or(0, |newest| newest.bytes());
+        pending >= self.setup.bytes_min.max(held) || (self.wanted && pending > 0)
+    }
+
+    fn make(&mut self, stop: &AtomicBool) -> Option<Arc<SnapshotFile>> {
+        let Setup { snapshots, planner, known_damage, board, .. } = &mut self.setup;
+        let plan = planner.plan(SNAPSHOT_PASS_BYTES_MAX)?;
+        let began = Instant::now();
+        match build(snapshots, &plan, known_damage, stop) {
+            Ok(built) => {
+                planner.made(&plan.covered);
+                self.wanted = false;
+                self.not_before = None;
+                let (entries, bytes) = (built.file.entry_count(), built.file.bytes());
+                let seconds = began.elapsed().as_secs_f64();
+                let number = built.file.number();
+                tracing::info!(
+                    number,
+                    entries,
+                    bytes,
+                    folded_bytes = plan.bytes,
+                    "made a snapshot in {seconds:.3} s"
+                );
+                board.note_snapshot(&built.file);
+                Some(built.file)
+            }
+            Err(BuildError::Stopped) => None,
+            Err(error) => {
+                tracing::error!(%error, "no snapshot could be made; trying again");
+                board.note_snapshot_failed();
+                self.not_before = Some(Instant::now() + SNAPSHOT_RETRY);
+                match error {
+                    // Its records are lost, with or without a snapshot: from now on that is known.
+                    BuildError::Damaged { segment, .. } => known_damage.push(segment),
+                    BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => {
+                        tracing::error!(
+                            "the newest snapshot is damaged: the next start makes it again from the logs"
+                        );
+                    }
+                    _ => {}
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Folds what is planned on top of the newest snapshot.
+pub(crate) fn build(
+    snapshots: &mut Snapshots,
+    plan: &tidegate_shard::SnapshotPlan,
+    known_damage: &[u32],
+    stop: &AtomicBool,
+) -> Result<SnapshotBuilt, BuildError> {
+    let plan = SnapshotPlan {
+        segments: &plan.segments,
+        covered: plan.covered.clone(),
+        previous: snapshots.newest().cloned(),
+        known_damage,
+        memory_bytes: MERGE_BYTES_DEFAULT,
+    };
+    snapshots.build(&plan, &mut StreamFold::new(), stop)
+}
