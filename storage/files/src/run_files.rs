@@ -1,13 +1,12 @@
 //! What a merge sets aside, as files in `snapshot/runs`. They are not synced: a crash ends the merge.
 
-use crate::snapshot_build::{os_error, stopped};
+use crate::snapshot_build::{Room, os_error};
 use rustix::io::{Errno, pread};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_storage_log::{OsError, RunStore};
 
 /// Files that are open are as many as there are runs: at most 32 a level, of which there are two in 128 GiB of records.
@@ -15,12 +14,12 @@ use tidegate_storage_log::{OsError, RunStore};
 pub(crate) struct RunFiles<'a> {
     directory: PathBuf,
     open: BTreeMap<u32, File>,
-    stop: &'a AtomicBool,
+    room: &'a Room<'a>,
 }
 
 impl<'a> RunFiles<'a> {
-    pub(crate) const fn new(directory: PathBuf, stop: &'a AtomicBool) -> Self {
-        Self { directory, open: BTreeMap::new(), stop }
+    pub(crate) const fn new(directory: PathBuf, room: &'a Room<'a>) -> Self {
+        Self { directory, open: BTreeMap::new(), room }
     }
 
     fn path(&self, run: u32) -> PathBuf {
@@ -28,9 +27,7 @@ impl<'a> RunFiles<'a> {
     }
 
     fn file(&self, run: u32) -> Result<&File, OsError> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(stopped());
-        }
+        self.room.check()?;
         self.open.get(&run).ok_or(OsError(Errno::NOENT.raw_os_error()))
     }
 }
@@ -44,6 +41,7 @@ impl RunStore for RunFiles<'_> {
     }
 
     fn append(&mut self, run: u32, bytes: &[u8]) -> Result<(), OsError> {
+        self.room.take(bytes.len())?;
         let mut file = self.file(run)?;
         file.write_all(bytes).map_err(|error| os_error(&error))
     }

@@ -8,11 +8,13 @@ use crate::reader::SegmentReader;
 use crate::run_files::RunFiles;
 use crate::snapshot_file::SnapshotFile;
 use crate::snapshots::{Snapshots, clear_runs};
+use crate::space::free_bytes;
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_ids::LogId;
@@ -82,6 +84,14 @@ pub enum BuildError {
         /// How many times damage was met.
         count: u64,
     },
+    /// The disk would have less room left than what is kept free for the logs. Recovered by room, or by retention.
+    #[error("no space for a snapshot in {}: less than {reserve_bytes} bytes would be free", directory.display())]
+    NoSpace {
+        /// Where.
+        directory: PathBuf,
+        /// What must stay free.
+        reserve_bytes: u64,
+    },
     /// The merge failed: [`MergeError`] says what recovers it.
     #[error("{0}")]
     Merge(MergeError),
@@ -108,14 +118,15 @@ impl Snapshots {
         layout::make_dirs(&layout::runs_dir(&root))?;
         clear_runs(&root)?;
         let temporary = layout::snapshot_temporary(&root, number);
-        let written = self.write(plan, fold, stop, &temporary);
+        let room = Room::new(layout::snapshot_dir(&root), self.reserve_bytes, stop);
+        let written = self.write(plan, fold, &room, &temporary);
         // After a failure there is less to clear at the next start; that also finds what cannot be removed now.
         let cleared = clear_runs(&root);
         let (summary, records) = match written {
             Ok(written) => written,
             Err(error) => {
                 let _ = layout::remove(&temporary);
-                return Err(if stop.load(Ordering::Relaxed) { BuildError::Stopped } else { error });
+                return Err(room.refusal().unwrap_or(error));
             }
         };
         cleared?;
@@ -128,16 +139,16 @@ impl Snapshots {
         &self,
         plan: &SnapshotPlan<'_>,
         fold: &mut F,
-        stop: &AtomicBool,
+        room: &Room<'_>,
         temporary: &Path,
     ) -> Result<(MergeSummary, u64), BuildError> {
         let mut reader = SegmentReader::new(Arc::clone(self.owned.catalog()));
-        let runs = RunFiles::new(layout::runs_dir(self.owned.root()), stop);
+        let runs = RunFiles::new(layout::runs_dir(self.owned.root()), room);
         let mut merger = Merger::new(plan.memory_bytes, runs);
         let mut records = 0;
         for (log, extent) in plan.segments {
-            if stop.load(Ordering::Relaxed) {
-                return Err(BuildError::Stopped);
+            if let Some(refusal) = room.refusal() {
+                return Err(refusal);
             }
             let fed = merger.feed_segment(fold, &mut reader, extent).map_err(BuildError::Merge)?;
             records += fed.records;
@@ -153,7 +164,7 @@ impl Snapshots {
             hash_version: self.identity.hash_version,
             covered: plan.covered.clone(),
         };
-        let sink = FileSink::create(temporary, stop)?;
+        let sink = FileSink::create(temporary, room)?;
         let failed = |error| BuildError::Merge(MergeError::Write(error));
         let writer = SnapshotWriter::new(sink, &header).map_err(failed)?;
         let previous = plan.previous.as_ref().map(|file| file.entries());
@@ -175,30 +186,84 @@ fn check(plan: &SnapshotPlan<'_>) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// Whether a building may go on writing: nobody asked to stop, and what must stay free on the disk is free.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    directory: PathBuf,
+    reserve_bytes: u64,
+    stop: &'a AtomicBool,
+    /// Bytes that may be written before the disk is asked again.
+    granted: Cell<u64>,
+    is_short: Cell<bool>,
+}
+
+impl<'a> Room<'a> {
+    const fn new(directory: PathBuf, reserve_bytes: u64, stop: &'a AtomicBool) -> Self {
+        Self { directory, reserve_bytes, stop, granted: Cell::new(0), is_short: Cell::new(false) }
+    }
+
+    /// Asks for room for so many bytes more.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), OsError> {
+        self.check()?;
+        let bytes = bytes as u64;
+        if self.granted.get() < bytes {
+            let asked = bytes.max(SNAPSHOT_SYNC_BYTES);
+            let free = free_bytes(&self.directory).map_err(|error| os_error(&error.source))?;
+            if free < self.reserve_bytes.saturating_add(asked) {
+                self.is_short.set(true);
+                return Err(OsError(Errno::NOSPC.raw_os_error()));
+            }
+            self.granted.set(asked);
+        }
+        self.granted.set(self.granted.get() - bytes);
+        Ok(())
+    }
+
+    /// Whether somebody asked to stop.
+    pub(crate) fn check(&self) -> Result<(), OsError> {
+        let stopped = self.stop.load(Ordering::Relaxed);
+        if stopped { Err(OsError(Errno::CANCELED.raw_os_error())) } else { Ok(()) }
+    }
+
+    /// What ended the building, if it was this.
+    fn refusal(&self) -> Option<BuildError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Some(BuildError::Stopped);
+        }
+        let (directory, reserve_bytes) = (self.directory.clone(), self.reserve_bytes);
+        self.is_short.get().then_some(BuildError::NoSpace { directory, reserve_bytes })
+    }
+}
+
 /// The temporary file, written in large pieces and synced as it grows.
 #[derive(Debug)]
 struct FileSink<'a> {
     file: File,
     gathered: Vec<u8>,
     unsynced: u64,
-    stop: &'a AtomicBool,
+    room: &'a Room<'a>,
 }
 
 impl<'a> FileSink<'a> {
-    fn create(path: &Path, stop: &'a AtomicBool) -> Result<Self, FileError> {
+    fn create(path: &Path, room: &'a Room<'a>) -> Result<Self, FileError> {
         layout::remove(path)?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(FileError::on("create", path))?;
-        Ok(Self { file, gathered: Vec::with_capacity(SNAPSHOT_WRITE_BYTES), unsynced: 0, stop })
+        Ok(Self { file, gathered: Vec::with_capacity(SNAPSHOT_WRITE_BYTES), unsynced: 0, room })
     }
 
     fn flush(&mut self) -> Result<(), OsError> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(stopped());
-        }
-        self.file.write_all(&self.gathered).map_err(|error| os_error(&error))?;
-        self.unsynced += self.gathered.len() as u64;
+        let gathered = std::mem::take(&mut self.gathered);
+        let written = self.write_now(&gathered);
+        self.gathered = gathered;
         self.gathered.clear();
+        written
+    }
+
+    fn write_now(&mut self, bytes: &[u8]) -> Result<(), OsError> {
+        self.room.take(bytes.len())?;
+        self.file.write_all(bytes).map_err(|error| os_error(&error))?;
+        self.unsynced += bytes.len() as u64;
         if self.unsynced >= SNAPSHOT_SYNC_BYTES {
             self.file.sync_data().map_err(|error| os_error(&error))?;
             self.unsynced = 0;
@@ -219,18 +284,11 @@ impl SnapshotSink for FileSink<'_> {
             self.flush()?;
         }
         if bytes.len() > SNAPSHOT_WRITE_BYTES {
-            self.file.write_all(bytes).map_err(|error| os_error(&error))?;
-            self.unsynced += bytes.len() as u64;
-            return Ok(());
+            return self.write_now(bytes);
         }
         self.gathered.extend_from_slice(bytes);
         Ok(())
     }
-}
-
-/// What a write says that was not tried because of `stop`.
-pub(crate) fn stopped() -> OsError {
-    OsError(Errno::CANCELED.raw_os_error())
 }
 
 pub(crate) fn os_error(error: &io::Error) -> OsError {

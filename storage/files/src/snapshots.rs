@@ -6,7 +6,7 @@
 use crate::directory::{DataDir, Owned};
 use crate::error::FileError;
 use crate::layout::{self, SnapshotName};
-use crate::limits::SNAPSHOTS_KEPT;
+use crate::limits::{RESERVE_BYTES_DEFAULT, SNAPSHOTS_KEPT};
 use crate::snapshot_file::SnapshotFile;
 use crate::view::LogSegments;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ pub struct Snapshots {
     pub(crate) good: Vec<Arc<SnapshotFile>>,
     bad: Vec<BadSnapshot>,
     pub(crate) next_number: u64,
+    pub(crate) reserve_bytes: u64,
 }
 
 /// A snapshot that is passed over. Its file is left where it is until two good ones are newer.
@@ -119,7 +120,14 @@ impl Snapshots {
         listed.temporary.iter().try_for_each(|path| layout::remove(path))?;
         clear_runs(dir.path())?;
         let Listed { good, bad, highest, .. } = listed;
-        Ok(Self { owned: Arc::clone(dir.owned()), identity, good, bad, next_number: highest + 1 })
+        Ok(Self {
+            owned: Arc::clone(dir.owned()),
+            identity,
+            good,
+            bad,
+            next_number: highest + 1,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+        })
     }
 
     /// The good ones, the newest first. Their blocks of entries are checked when they are read.
@@ -146,10 +154,15 @@ impl Snapshots {
         self.next_number
     }
 
-    /// The directory's id, incarnation and hash version: for the next header.
+    /// The directory's incarnation.
     #[must_use]
     pub const fn incarnation(&self) -> Incarnation {
         self.identity.incarnation
+    }
+
+    /// Sets what building leaves free on the disk, for the logs; 64 MiB if nobody does.
+    pub const fn reserve(&mut self, bytes: u64) {
+        self.reserve_bytes = bytes;
     }
 
     /// Passes over a good one from now on, as its word does not fit the logs; its file stays.

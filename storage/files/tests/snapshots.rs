@@ -250,6 +250,17 @@ fn what_is_not_whole_changes_nothing() {
     check_failure(&[], Some(1), &|error| matches!(error, BuildError::Stopped));
     check_failure(&[], Some(STREAMS), &|error| matches!(error, BuildError::Stopped));
 
+    let journal = Journal::open(temp.path(), 2);
+    let mut snapshots = Snapshots::open(&journal.dir).unwrap();
+    snapshots.reserve(1 << 60);
+    let refused = build(&journal, &mut snapshots, 5).unwrap_err();
+    assert!(
+        matches!(refused, BuildError::NoSpace { reserve_bytes, .. } if reserve_bytes == 1 << 60),
+        "{refused}"
+    );
+    assert_eq!(names(temp.path()), before);
+    drop((snapshots, journal));
+
     // In the fifth segment: behind what the second snapshot covers, and not the open one.
     let mut segments: Vec<u32> =
         kept.iter().filter(|one| one.log.shard.0 == 0).map(|one| one.location.segment).collect();
