@@ -4,8 +4,13 @@ use crate::directory::DataDir;
 use crate::error::FileError;
 use crate::layout;
 use crate::view::LogSegments;
+use rustix::fs::{Advice, fadvise};
 use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use tidegate_ids::LogId;
+use tidegate_storage_log::limits::BATCH_BYTES_MAX;
 use tidegate_storage_log::{AppenderStart, Covered, PreviousEnd, RecordView, Recovered};
 
 /// How far a recovery is. Told once per segment that holds records, and at the end of each log.
@@ -144,7 +149,33 @@ fn make_durable(dir: &DataDir, log: LogId, recovered: &Recovered) -> Result<(), 
     }
     for extent in recovered.extents.iter().rev().take(2) {
         let path = layout::segment(dir.path(), log, extent.segment);
-        File::open(&path).and_then(|file| file.sync_data()).map_err(FileError::on("sync", &path))?;
+        File::open(&path)
+            .and_then(|file| settle(&file, u64::from(extent.end)))
+            .map_err(FileError::on("sync", &path))?;
     }
     Ok(())
+}
+
+/// Syncs a segment, and looks whether the device has what was read. A sync that failed in the last run may have left pages
+/// that count as written and are not; another sync reports success for them. Only the last batch can be such.
+fn settle(file: &File, end: u64) -> io::Result<()> {
+    // A rewritten segment is shorter than its offsets say.
+    let end = end.min(file.metadata()?.len());
+    let start = end.saturating_sub(BATCH_BYTES_MAX.into());
+    let read = tail(file, start, end)?;
+    file.sync_data()?;
+    // Pages that are synced are dropped, so that the second look is at the device.
+    fadvise(file, start, NonZeroU64::new(end - start), Advice::DontNeed)?;
+    if tail(file, start, end)? == read {
+        return Ok(());
+    }
+    let why =
+        "the last run could not write all that was read here, and the disk has something else: start again";
+    Err(io::Error::other(why))
+}
+
+fn tail(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; (end - start) as usize];
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(bytes)
 }
