@@ -3,7 +3,7 @@
 use crate::append::Accepted;
 use crate::commit::Waiting;
 use crate::counters::Counter;
-use crate::limits::DRAIN_RECORDS_MAX;
+use crate::limits::{DRAIN_RECORDS_MAX, RETRY_AFTER_MS};
 use crate::load::Waiter;
 use crate::mesh_frame::{MemberCommand, Origin, Outcome, ReplyClass, Request, Row};
 use crate::reads::{DrainRead, NumberRead, ReadPurpose};
@@ -446,7 +446,8 @@ impl Shard {
         self.stats.count(Counter::Refused);
         self.stats.error(code);
         let mut frame = self.buffer();
-        let retry_after_ms = if code == ErrorCode::Overloaded { 1000 } else { 0 };
+        let passes = matches!(code, ErrorCode::Overloaded | ErrorCode::Unavailable);
+        let retry_after_ms = if passes { RETRY_AFTER_MS } else { 0 };
         let error = Error { expected_number, retry_after_ms, index: origin.index, ..Error::new(code) };
         self.encoder.frame(&mut frame, origin.request.0, 0, &error);
         self.reply(to, origin, class, &frame);

@@ -61,6 +61,10 @@ pub const WIDENED_MAX: usize = 65_536;
 /// it takes a full disk and a range of 65,536 devices each to get there.
 pub const OWED_RECORDS_MAX: usize = 65_536;
 
+/// How long who is refused for the moment is told to wait. Without it a client asks again as fast as it is answered, and a
+/// shard that is read-only has nothing to slow it down.
+pub const RETRY_AFTER_MS: u32 = 1000;
+
 /// How long a cursor waits for a conversation that could not be loaded after the log failed, before it asks again.
 pub const COLD_RETRY_NS: u64 = MonotonicNs::SECOND;
 

@@ -97,7 +97,7 @@ impl Shard {
             Stage::Checkpointing(until) => {
                 let done = !self.checkpoint.is_under_way() && self.owed.is_empty();
                 // What finds no room is fed again at the next start.
-                let given_up = self.no_segment && now >= until;
+                let given_up = self.log.spare_segments() == 0 && now >= until;
                 if self.latched || done || given_up {
                     self.owed.take();
                     self.log.seal();

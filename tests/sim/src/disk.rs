@@ -49,9 +49,14 @@ impl Disk {
 
     /// Writes into the cache.
     pub(crate) fn write(&mut self, batch: &StagedBatch) {
+        self.write_part(batch, batch.bytes.len());
+    }
+
+    /// Writes the first bytes of a batch into the cache.
+    pub(crate) fn write_part(&mut self, batch: &StagedBatch, len: usize) {
         let Some(segment) = self.segments.get_mut(&batch.segment) else { panic!("a batch for no segment") };
         let at = batch.offset as usize;
-        segment.seen[at..at + batch.bytes.len()].copy_from_slice(&batch.bytes);
+        segment.seen[at..at + len].copy_from_slice(&batch.bytes[..len]);
     }
 
     /// Syncs one segment.

@@ -38,6 +38,8 @@ pub struct Report {
     pub records: u64,
     /// Power cuts, kills and clean stops.
     pub crashes: u64,
+    /// Writes of a log that failed.
+    pub failed_writes: u64,
     /// Connections cut.
     pub cuts: u64,
     /// Starts with another number of shards.

@@ -29,6 +29,8 @@ pub(crate) fn kind_of(what: &What) -> u64 {
         What::Back(device) => (18, *device as u64),
         What::Snapshot(_) => (19, 0),
         What::SnapshotMade(_, shard, through) => (20, u64::from(*through) << 8 | u64::from(shard.0)),
+        What::WriteFailed(_, shard, batch) => (21, BatchNumber::get(batch.number) << 8 | u64::from(shard.0)),
+        What::GiveUp(run) => (22, *run),
     };
     kind ^ of.rotate_left(8)
 }

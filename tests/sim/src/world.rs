@@ -21,6 +21,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const MS: u64 = MonotonicNs::MILLISECOND;
 
+/// Of so many writes one fails: about once in the life of a seed of 250 steps.
+const WRITES_PER_FAILURE: u64 = 1000;
+
 /// What can be due.
 #[derive(Debug)]
 pub(crate) enum What {
@@ -46,6 +49,9 @@ pub(crate) enum What {
     Snapshot(u64),
     /// A shard learns of it.
     SnapshotMade(u64, ShardIndex, u32),
+    WriteFailed(u64, ShardIndex, StagedBatch),
+    /// An operator restarts a gateway with a shard that is read-only.
+    GiveUp(u64),
 }
 
 pub(crate) struct World {
@@ -230,6 +236,13 @@ impl World {
             }
             What::Tick(of) if of == run => self.tick(),
             What::Written(of, shard, batch) if of == run => self.written(shard, &batch),
+            What::WriteFailed(of, shard, batch) if of == run => self.write_failed(shard, &batch),
+            What::GiveUp(of) if of == run => {
+                if self.faults.percent(50) {
+                    self.disk.crash();
+                }
+                self.restart(true);
+            }
             What::Segment(of, shard) if of == run => {
                 let number = self.disk.make_segment(self.gateway.log_of(shard));
                 self.event(shard, Event::Segment { number });
@@ -295,6 +308,15 @@ impl World {
         }
     }
 
+    /// A batch arrived on the disk, or half of it, or nothing, and is reported as failed.
+    fn write_failed(&mut self, shard: ShardIndex, batch: &StagedBatch) {
+        self.report.failed_writes += 1;
+        self.disk.write_part(batch, batch.bytes.len() * self.faults.below(3) as usize / 2);
+        self.event(shard, Event::WriteFailed { batch: batch.number });
+        let delay = self.faults.between(1, 20_000) * MS;
+        self.agenda.after(delay, What::GiveUp(self.gateway.run));
+    }
+
     /// Tells a shard something and lets it take its turn.
     pub(crate) fn event(&mut self, shard: ShardIndex, event: Event<'_>) {
         let now = self.agenda.now();
@@ -352,7 +374,9 @@ impl World {
                 }
                 Output::Append { batch } => {
                     let delay = self.schedule.between(100, 8000) * 1000;
-                    self.agenda.after(delay, What::Written(run, shard, batch));
+                    let fails = !self.quiet && self.faults.below(WRITES_PER_FAILURE) == 0;
+                    let done = if fails { What::WriteFailed } else { What::Written };
+                    self.agenda.after(delay, done(run, shard, batch));
                 }
                 Output::Read { token, request } => self.read(shard, token, &request),
                 Output::Recycle { .. } => {}

@@ -182,7 +182,7 @@ impl House {
     /// Starts, and waits for nothing.
     pub fn begin(mut disk: Disk) -> Self {
         let route = Route::new(SHARDS);
-        let mut recovery = Recovery::new(route);
+        let mut recovery = Recovery::new(route, None);
         let (mut ends, mut starts, mut extents) = (Vec::new(), Vec::new(), BTreeMap::new());
         for shard in (0..SHARDS).map(ShardIndex) {
             let log = LogId { epoch: 1, shard };
@@ -411,7 +411,8 @@ impl House {
                     let (records, result) = self.read(&request);
                     self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
                 }
-                Output::Recycle { .. } => {}
+                // No snapshot is made here.
+                Output::Recycle { .. } | Output::Checkpointed { .. } | Output::WantSnapshot => {}
                 Output::Ready => self.ready += 1,
                 Output::Stopped => self.stopped += 1,
             }
@@ -421,6 +422,7 @@ impl House {
     fn read(&mut self, request: &ReadRequest) -> (Vec<u8>, Result<PageEnd, ReadError>) {
         let mut records = Vec::new();
         let result = match request {
+            ReadRequest::Snapshot { .. } => unreachable!("there is no snapshot"),
             ReadRequest::Page(spec) => read_page(&mut self.disk.seen, spec, &mut records),
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let all: Vec<SegmentExtent> = self.extents.get(log).into_iter().flatten().copied().collect();
