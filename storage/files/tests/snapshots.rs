@@ -4,7 +4,7 @@
 
 mod journal;
 
-use journal::sums::{STREAMS, Sums, build, check, closed, fill};
+use journal::sums::{STREAMS, Sums, build, check, closed, fill, seal_header};
 use journal::{Journal, Kept};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use tidegate_storage_files::{
     BuildError, DataDir, DirView, RecoverError, SnapshotFlaw, SnapshotPlan, Snapshots, SnapshotsError,
     recover_after,
 };
-use tidegate_storage_log::{PreviousEnd, SnapshotError, crc32c};
+use tidegate_storage_log::{PreviousEnd, SnapshotError};
 
 /// Names in the directory of snapshots, and in that of runs.
 fn names(root: &Path) -> Vec<String> {
@@ -170,20 +170,6 @@ fn a_damaged_snapshot_is_passed_over_and_the_older_one_used() {
     bytes[64 + 8 + 4..64 + 8 + 8].copy_from_slice(&4_000_000_u32.to_le_bytes());
     seal_header(&mut bytes);
     check_bytes(&bytes, &|why| *why == SnapshotFlaw::History(log));
-}
-
-/// Makes the checksums of header and footer right again.
-fn seal_header(bytes: &mut [u8]) {
-    let guard = crc32c(&bytes[32..48]);
-    let logs = u32::from_le_bytes(bytes[52..56].try_into().unwrap()) as usize;
-    let sum = crc32c(&bytes[64..64 + logs]);
-    bytes[56..60].copy_from_slice(&sum.to_le_bytes());
-    let sum = crc32c(&bytes[12..64]);
-    bytes[8..12].copy_from_slice(&sum.to_le_bytes());
-    let footer = bytes.len() - 64;
-    bytes[footer + 12..footer + 16].copy_from_slice(&sum.to_le_bytes());
-    let sum = crc32c(&bytes[footer + 12..]) ^ guard;
-    bytes[footer + 8..footer + 12].copy_from_slice(&sum.to_le_bytes());
 }
 
 #[test]

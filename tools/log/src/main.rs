@@ -11,6 +11,7 @@ mod limits;
 mod links;
 mod pass;
 mod preview;
+mod snapshots;
 mod streams;
 mod verify;
 

@@ -3,6 +3,7 @@
 use crate::faults::Faults;
 use crate::limits::PROGRESS_RECORDS;
 use crate::links::Links;
+use crate::snapshots::{self, Ends};
 use crate::streams::Streams;
 use indicatif::ProgressBar;
 use std::collections::HashMap;
@@ -25,6 +26,9 @@ pub(crate) struct Found {
     /// Of these, what expired or was erased.
     pub(crate) holes: u64,
     pub(crate) streams: usize,
+    pub(crate) snapshots: usize,
+    /// Where the segments end.
+    ends: Ends,
 }
 
 /// A sum over the footer entries of a segment, whatever their order: comparing two needs no copy of either.
@@ -62,6 +66,7 @@ pub(crate) fn run(view: &DirView, bar: &ProgressBar) -> Found {
     }
     bar.set_position(bytes);
     found.streams = streams.count();
+    found.snapshots = snapshots::check(view, &found.ends, &mut found.faults);
     found
 }
 
@@ -89,6 +94,7 @@ fn check_log(
     match recovered {
         Ok(recovered) => {
             note_recovered(listed.log, &recovered, found);
+            found.ends.extend(recovered.ends.iter().map(|end| ((listed.log, end.end.segment), *end)));
             for extent in recovered.extents.iter().filter(|extent| extent.footer_offset.is_some()) {
                 let is_damaged = recovered.damage.iter().any(|damage| damage.segment == extent.segment);
                 if !is_damaged {

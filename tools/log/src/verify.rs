@@ -43,9 +43,13 @@ fn report(found: &Found, out: &mut impl Write) -> io::Result<()> {
         0 => String::new(),
         holes => format!(", {}", count(holes, "hole")),
     };
+    let snapshots = match found.snapshots {
+        0 => String::new(),
+        snapshots => format!(", {}", count(snapshots as u64, "snapshot")),
+    };
     writeln!(
         out,
-        "verify: {}, {}, {}, {}, {}, {}{holes}",
+        "verify: {}, {}, {}, {}, {}, {}{holes}{snapshots}",
         count(found.logs as u64, "log"),
         count(found.segments as u64, "segment"),
         count(found.records, "record"),

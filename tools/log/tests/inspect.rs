@@ -4,7 +4,7 @@
 #[path = "../../../storage/files/tests/journal/mod.rs"]
 mod journal;
 
-use journal::{Journal, Kept};
+use journal::{Journal, Kept, sums};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_ids::{CommandNumber, ConversationId, Location, Sequence, StreamId, UserId, WallMs};
-use tidegate_storage_files::{CoveredSegments, Retention, RetentionOptions, RetentionPolicy};
+use tidegate_storage_files::{CoveredSegments, Retention, RetentionOptions, RetentionPolicy, Snapshots};
 use tidegate_storage_log::{Links, NewRecord};
 
 fn stream(number: u64) -> StreamId {
@@ -366,4 +366,41 @@ fn every_copy_of_a_rewritten_segments_header_is_looked_at() {
     );
     let (code, _, _) = run("dump", temp.path(), &["--limit", "1"]);
     assert_eq!(code, Some(0));
+}
+
+/// A directory with a snapshot, changed by `change`, which is given the snapshot's bytes.
+fn check_snapshot(change: impl FnOnce(&mut Vec<u8>), code: i32, expected: &[&str]) {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    sums::fill(&mut journal, 300);
+    drop(journal);
+    let journal = Journal::open(temp.path(), 2);
+    let mut snapshots = Snapshots::open(&journal.dir).unwrap();
+    sums::build(&journal, &mut snapshots, usize::MAX).unwrap();
+    drop((journal, snapshots));
+    let path = temp.path().join("snapshot/1.snap");
+    let mut bytes = std::fs::read(&path).unwrap();
+    change(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+    let (found, out, err) = run("verify", temp.path(), &[]);
+    assert_eq!((found, err.as_str()), (Some(code), ""), "{out}");
+    for part in expected {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+}
+
+#[test]
+fn snapshots_are_verified_too() {
+    check_snapshot(|_| {}, 0, &["0 faults, 1 snapshot"]);
+    check_snapshot(|bytes| bytes[300] ^= 4, 1, &["1.snap: the block of", "1 fault, 1 snapshot"]);
+    check_snapshot(|bytes| bytes.truncate(1500), 1, &["1.snap: the footer of", "1 fault, 1 snapshot"]);
+    // It says a batch that is not the last of its segment: made right again, so that only the logs can tell.
+    check_snapshot(
+        |bytes| {
+            bytes[80] ^= 1;
+            sums::seal_header(bytes);
+        },
+        1,
+        &["1.snap: covers log 1/0 to", "1 fault, 1 snapshot"],
+    );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_ids::{ConversationId, Location, LogId, StreamId, UserId, VirtualShard};
 use tidegate_storage_files::{BuildError, SnapshotBuilt, SnapshotFile, SnapshotPlan, Snapshots};
-use tidegate_storage_log::{Covered, Fold, RecordView, SegmentExtent};
+use tidegate_storage_log::{Covered, Fold, RecordView, SegmentExtent, crc32c};
 
 pub const STREAMS: u64 = 40;
 
@@ -138,4 +138,18 @@ pub fn build(journal: &Journal, snapshots: &mut Snapshots, most: usize) -> Resul
     // So little memory that runs are written.
     let plan = SnapshotPlan { memory_bytes: 2048, ..SnapshotPlan::new(&segments, covered, previous) };
     snapshots.build(&plan, &mut Sums::default(), &AtomicBool::new(false))
+}
+
+/// Makes the checksums of header and footer right again.
+pub fn seal_header(bytes: &mut [u8]) {
+    let guard = crc32c(&bytes[32..48]);
+    let logs = u32::from_le_bytes(bytes[52..56].try_into().unwrap()) as usize;
+    let sum = crc32c(&bytes[64..64 + logs]);
+    bytes[56..60].copy_from_slice(&sum.to_le_bytes());
+    let sum = crc32c(&bytes[12..64]);
+    bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+    let footer = bytes.len() - 64;
+    bytes[footer + 12..footer + 16].copy_from_slice(&sum.to_le_bytes());
+    let sum = crc32c(&bytes[footer + 12..]) ^ guard;
+    bytes[footer + 8..footer + 12].copy_from_slice(&sum.to_le_bytes());
 }

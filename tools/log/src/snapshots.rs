@@ -1,0 +1,63 @@
+//! The snapshots of a directory: all their bytes, and whether what they say of the logs is so.
+
+use crate::faults::Faults;
+use std::collections::HashMap;
+use tidegate_ids::{Location, LogId};
+use tidegate_storage_files::{DirView, SnapshotFile};
+use tidegate_storage_log::PreviousEnd;
+
+/// Where each segment of a log ends, as recovery found it.
+pub(crate) type Ends = HashMap<(LogId, u32), PreviousEnd>;
+
+/// Checks every snapshot and says how many there are.
+pub(crate) fn check(view: &DirView, ends: &Ends, faults: &mut Faults) -> usize {
+    let viewed = match view.snapshots() {
+        Ok(viewed) => viewed,
+        Err(error) => {
+            faults.add(|| error.to_string());
+            return 0;
+        }
+    };
+    viewed.bad.iter().for_each(|bad| faults.add(|| bad.to_string()));
+    viewed.good.iter().for_each(|file| check_one(file, ends, faults));
+    viewed.bad.len() + viewed.good.len()
+}
+
+fn check_one(file: &SnapshotFile, ends: &Ends, faults: &mut Faults) {
+    let path = file.path().display();
+    for covered in &file.header().covered {
+        let (log, said) = (covered.log, covered.previous);
+        // A segment that is gone was dropped after it was folded.
+        let found = ends.get(&(log, said.end.segment)).copied().unwrap_or(said);
+        if found != said {
+            faults.add(|| {
+                format!(
+                    "{path}: covers log {log} to {} (batch {}), which ends at {} (batch {})",
+                    said.end, said.batch, found.end, found.batch
+                )
+            });
+        }
+    }
+    let last =
+        file.header().covered.iter().map(|covered| covered.previous.end).max().unwrap_or(Location::NONE);
+    let mut count = 0;
+    let mut entries = file.entries();
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => {
+                count += 1;
+                if entry.folded >= last {
+                    let (stream, folded) = (entry.stream, entry.folded);
+                    faults.add(|| format!("{path}: {stream} is folded to {folded}, behind what is covered"));
+                }
+            }
+            Err(error) => {
+                count = file.entry_count();
+                faults.add(|| format!("{path}: {error}"));
+            }
+        }
+    }
+    if count < file.entry_count() {
+        faults.add(|| format!("{path}: {count} entries, not the {} that it should have", file.entry_count()));
+    }
+}
