@@ -13,6 +13,7 @@ use crate::config::{Config, WriteChoice};
 use crate::limits::{LISTEN_RETRY, LISTEN_WAIT, SPARE_SLOTS_MIN, SPARE_SLOTS_SHARE};
 use crate::port::Rings;
 use crate::pump::{News, Order, Pump, PumpSetup};
+use crate::retention::RetentionThread;
 use crate::scans::Scanner;
 use crate::segments::Segments;
 use crate::snapshots::{self, Snapshotter};
@@ -109,6 +110,7 @@ pub struct Gateway {
     scanner: Scanner,
     space: SpaceWatch,
     snapshotter: Snapshotter,
+    retention: RetentionThread,
 }
 
 /// What the first steps found.
@@ -140,6 +142,8 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
     let recovered = recover(&dir, Route::new(ground.shards))?;
     let space = SpaceWatch::start(dir.path().to_owned(), config.storage.free_bytes_min)
         .map_err(BootError::system("start the thread that watches free space"))?;
+    let retention = RetentionThread::start(&dir, &config.retention)
+        .map_err(BootError::system("start the thread that lets old messages go"))?;
     let wiring =
         Wiring { config, ground: &ground, dir: &dir, board: &board, news: &news_sender, space: &space };
     let Helpers { factory, scanner, snapshotter } = wiring.start_shards(&threads, recovered)?;
@@ -154,6 +158,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         scanner,
         space,
         snapshotter,
+        retention,
     })
 }
 
@@ -372,8 +377,19 @@ fn wake(waker: &ThreadWaker) -> Wake {
 impl Gateway {
     /// Serves until it is asked to stop and everything is committed and sealed. `ready` is called once.
     pub fn serve(self, ready: impl FnOnce(SocketAddr, SocketAddr)) {
-        let Self { shards, listeners, listen, admin, news, board, factory, scanner, space, snapshotter } =
-            self;
+        let Self {
+            shards,
+            listeners,
+            listen,
+            admin,
+            news,
+            board,
+            factory,
+            scanner,
+            space,
+            snapshotter,
+            retention,
+        } = self;
         let mut waiting = Some((listeners, ready));
         let (mut ready_count, mut stopped_count) = (0, 0);
         let mut stopping = false;
@@ -415,6 +431,7 @@ impl Gateway {
         }
         scanner.join();
         snapshotter.join();
+        drop(retention);
         drop(factory);
         drop(space);
         if board.has(figures::LATCHED) {

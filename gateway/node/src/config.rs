@@ -4,9 +4,11 @@
 //! an error in the file. In the environment it is only told, because other tools may use the prefix too.
 
 mod environment;
+mod retention;
 mod sections;
 
 pub use environment::{Environment, variable};
+pub use retention::RetentionConfig;
 pub use sections::{
     ConfigLimits, LogConfig, MeshConfig, NetworkConfig, StorageConfig, TokenConfig, UsersConfig, WriteChoice,
 };
@@ -41,6 +43,8 @@ pub struct Config {
     pub users: UsersConfig,
     /// The log on disk.
     pub storage: StorageConfig,
+    /// How long messages are kept.
+    pub retention: RetentionConfig,
     /// Rings between shards.
     pub mesh: MeshConfig,
     /// Sockets.
@@ -61,6 +65,7 @@ impl Default for Config {
             token: TokenConfig::default(),
             users: UsersConfig::default(),
             storage: StorageConfig::default(),
+            retention: RetentionConfig::default(),
             mesh: MeshConfig::default(),
             network: NetworkConfig::default(),
             limits: ConfigLimits::default(),
@@ -162,6 +167,7 @@ impl Config {
             });
         }
         self.storage.check()?;
+        self.retention.check()?;
         self.mesh.check()?;
         self.network.check()?;
         self.limits.check()

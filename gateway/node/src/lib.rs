@@ -5,7 +5,8 @@
 //!
 //! Threads: one per shard ([`pump`]), pinned; one that keeps segments ready and one reader per shard
 //! (`storage/files`); one that scans logs ([`scans`]); one that makes snapshots ([`snapshots`]); one that
-//! watches free space ([`space`]); one with a tokio runtime for operators and signals ([`admin`]);
+//! watches free space ([`space`]); one that lets old messages go ([`retention`]); one with a tokio runtime for operators
+//! and signals ([`admin`]);
 //! the main one, which starts them and waits ([`boot`]). What [`chat`] does is a client's, and uses none of this.
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod logging;
 pub mod port;
 pub mod pump;
+pub mod retention;
 pub mod scans;
 pub mod segments;
 pub mod signals;

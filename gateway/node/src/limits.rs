@@ -46,6 +46,12 @@ pub const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// There is room again with one part in so many above the minimum.
 pub const SPACE_MARGIN_SHARE: u64 = 8;
 
+/// How often segments are looked at whose messages may have expired: what days decide can wait a minute.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Days that records of state stay in the log behind the snapshot that holds them: time to look into what happened.
+pub const STATE_KEPT_DAYS: u32 = 7;
+
 /// The stack of a shard's thread: the shard itself and one turn of it.
 pub const SHARD_STACK_BYTES: usize = 8 << 20;
 

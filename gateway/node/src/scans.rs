@@ -107,6 +107,8 @@ fn serve(
 ) {
     while let Ok(mut request) = incoming.recv() {
         let (replies, wake) = &lines[usize::from(request.shard.0)];
+        // Segments may have been rewritten since; within a piece they stay what they are.
+        reader.refresh();
         let recovered = extents.get(&request.log).map_or(&[][..], Vec::as_slice);
         let result = scan(&mut reader, recovered, &mut request);
         let reply = ScanReply { token: request.token, result, records: request.records };

@@ -97,6 +97,27 @@ fn every_limit_reaches_the_shard() {
     }
 }
 
+#[test]
+fn single_conversations_have_days_of_their_own() {
+    let check = |file: &str, variables: &[(&str, &str)], expected: Result<&[u32], &str>| {
+        let found = load(file, variables, &cli::Serve::default());
+        let days =
+            found.map(|config| config.retention.exceptions().map(|(_, days)| days).collect::<Vec<_>>());
+        match (days, expected) {
+            (Ok(days), Ok(expected)) => assert_eq!(days, expected),
+            (Err(message), Err(needle)) => assert!(message.contains(needle), "{message}"),
+            (found, expected) => panic!("{found:?}, not {expected:?}"),
+        }
+    };
+    let id = "8a8a8a8a8a8a8a8a8a8a8a8a8a8a8a8a";
+    check("", &[], Ok(&[]));
+    check(&format!("[retention.conversations]\n\"{id}\" = 3\n"), &[], Ok(&[3]));
+    check("", &[("TIDEGATE_RETENTION__CONVERSATIONS", &format!("{{\"{id}\" = 4}}"))], Ok(&[4]));
+    check("[retention.conversations]\n7 = 3\n", &[], Err("retention.conversations"));
+    check(&format!("[retention.conversations]\n\"{id}\" = 0\n"), &[], Err("retention.conversations"));
+    check("[retention]\ndays = 0\n", &[], Err("retention.days"));
+}
+
 /// Rows of the page's tables: `| key | default | meaning |`.
 fn documented() -> BTreeMap<String, String> {
     let page = include_str!("../../../../docs/configuration.md");
