@@ -237,12 +237,7 @@ impl World {
             What::Tick(of) if of == run => self.tick(),
             What::Written(of, shard, batch) if of == run => self.written(shard, &batch),
             What::WriteFailed(of, shard, batch) if of == run => self.write_failed(shard, &batch),
-            What::GiveUp(of) if of == run => {
-                if self.faults.percent(50) {
-                    self.disk.crash();
-                }
-                self.restart(true);
-            }
+            What::GiveUp(of) if of == run => self.give_up(),
             What::Segment(of, shard) if of == run => {
                 let number = self.disk.make_segment(self.gateway.log_of(shard));
                 self.event(shard, Event::Segment { number });
@@ -315,6 +310,13 @@ impl World {
         self.event(shard, Event::WriteFailed { batch: batch.number });
         let delay = self.faults.between(1, 20_000) * MS;
         self.agenda.after(delay, What::GiveUp(self.gateway.run));
+    }
+
+    fn give_up(&mut self) {
+        if self.faults.percent(50) {
+            self.disk.crash();
+        }
+        self.restart(true);
     }
 
     /// Tells a shard something and lets it take its turn.
