@@ -154,8 +154,8 @@ fn commands_are_refused_before_the_disk_is_full() {
     wait_for_readiness(&gateway, 200, "ready");
     let ballast = fill(&volume, min_bytes - (8 << 20));
     wait_for_readiness(&gateway, 503, "nearly full");
-    assert!(gateway.stats().total("space.free_bytes") < min_bytes);
     gateway.wait_for_gauge("space.low", 2);
+    assert!(gateway.stats().total("space.free_bytes") < min_bytes);
     let id = wire.say_send(conversation, 2, &message("no room"));
     let refused = wire.refusal(id);
     assert_eq!((refused.code, refused.temporary), (ErrorCode::Overloaded, true));
