@@ -2,11 +2,14 @@
 
 mod harness;
 
-use harness::folding::{Fed, Model, check, fold_in_memory, merge, user};
+use harness::folding::{Concatenate, Fed, Model, check, fold_in_memory, merge, user};
 use harness::{Log, body, small, stream};
 use proptest::prelude::*;
 use tidegate_ids::{Location, StreamId, UserId};
-use tidegate_storage_log::Snapshot;
+use tidegate_storage_log::{
+    Inflated, Keep, MemoryMedium, MemoryRuns, Merger, PreviousEnd, Snapshot, SnapshotWriter, closed_segment,
+    recover_after, rewrite,
+};
 
 fn fed() -> impl Strategy<Value = Vec<Fed>> {
     let body = prop_oneof![8 => 0..40_usize, 2 => 0..900_usize, 1 => 5000..20_000_usize];
@@ -113,4 +116,47 @@ fn virtual_shards_are_ranges_of_a_snapshot() {
     }
     assert_eq!(all.len(), 3000);
     assert!(all.is_sorted());
+}
+
+/// Rewriting changes no fold, and no snapshot's word about where a log ended.
+#[test]
+fn rewritten_segments_fold_to_the_same_snapshot() {
+    let mut log = Log::new(small());
+    log.fill(900, 17, 5);
+    let plain = log.medium.clone();
+    let numbers = plain.numbers();
+    let (whole, _) = harness::recover_all(&plain);
+    let mut smaller = plain.clone();
+    for (at, extent) in whole.extents.iter().enumerate().filter(|(_, extent)| extent.footer_offset.is_some())
+    {
+        let mut view = Inflated::new(plain.clone());
+        let later: Vec<u32> = whole.extents[at + 1..].iter().map(|extent| extent.segment).collect();
+        let closed = closed_segment(&mut view, extent.segment, &later, PreviousEnd::default());
+        let closed = closed.expect("there").expect("closed");
+        let mut bytes = Vec::new();
+        rewrite(&mut view, &closed, |_| Keep::Live, &mut bytes).expect("sound");
+        smaller.segments.insert(extent.segment, bytes);
+    }
+    let fold_all = |medium: MemoryMedium| {
+        let mut medium = Inflated::new(medium);
+        let mut fold = Concatenate::default();
+        let mut merger = Merger::new(4096, MemoryRuns::default());
+        for extent in &whole.extents {
+            let fed = merger.feed_segment(&fold, &mut medium, extent).expect("there");
+            assert_eq!((fed.damage_count, fed.records > 0), (0, true));
+        }
+        let writer = SnapshotWriter::new(Vec::new(), &harness::folding::header(1)).expect("memory");
+        merger.finish(&mut fold, None, writer).expect("memory").0
+    };
+    assert_eq!(fold_all(plain.clone()), fold_all(smaller.clone()));
+    for covered in &whole.ends[..whole.ends.len() - 1] {
+        let rest = |medium: &MemoryMedium| {
+            let mut locations = Vec::new();
+            let mut medium = Inflated::new(medium.clone());
+            let take = |record: tidegate_storage_log::RecordView<'_>| locations.push(record.location);
+            let recovered = recover_after(&mut medium, &numbers, Some(harness::DIRECTORY), *covered, take);
+            (recovered.expect("one log").previous, locations)
+        };
+        assert_eq!(rest(&plain), rest(&smaller));
+    }
 }
