@@ -33,7 +33,8 @@ use tidegate_ids::{LogId, ShardIndex};
 use tidegate_reactor::{Limits, Reactor, RingHandle, ThreadWaker};
 use tidegate_shard::{MESH_FRAME_BYTES_MAX, Shard, ShardLimits, ShardSetup};
 use tidegate_storage_files::{
-    DataDir, FactoryOptions, OpenError, OpenOptions, Opened, ReadPool, SegmentFactory, Wake, WriteMode,
+    DataDir, FactoryOptions, OpenError, OpenOptions, Opened, ReadPool, SegmentFactory, SegmentTails, Wake,
+    WriteMode,
 };
 use tidegate_storage_log::{Appender, AppenderConfig, BatchBytes, Guard};
 
@@ -144,8 +145,15 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         .map_err(BootError::system("start the thread that watches free space"))?;
     let retention = RetentionThread::start(&dir, &config.retention)
         .map_err(BootError::system("start the thread that lets old messages go"))?;
-    let wiring =
-        Wiring { config, ground: &ground, dir: &dir, board: &board, news: &news_sender, space: &space };
+    let wiring = Wiring {
+        config,
+        ground: &ground,
+        dir: &dir,
+        board: &board,
+        news: &news_sender,
+        space: &space,
+        retention: &retention,
+    };
     let Helpers { factory, scanner, snapshotter } = wiring.start_shards(&threads, recovered)?;
     Ok(Gateway {
         shards: threads,
@@ -284,6 +292,7 @@ struct Wiring<'a> {
     board: &'a Arc<Board>,
     news: &'a Sender<News>,
     space: &'a SpaceWatch,
+    retention: &'a RetentionThread,
 }
 
 impl Wiring<'_> {
@@ -300,6 +309,9 @@ impl Wiring<'_> {
             planner: recovered.planner,
             known_damage: recovered.known_damage,
             bytes_min: self.config.storage.snapshot_bytes,
+            tails: SegmentTails::new(self.dir),
+            closed: recovered.closed,
+            covered: self.retention.covered().clone(),
             board: Arc::clone(self.board),
         };
         let snapshot = setup.snapshots.newest().cloned();

@@ -12,7 +12,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 use tidegate_ids::{LogId, Position, ShardIndex};
 use tidegate_shard::{ClosedSegment, SnapshotPlanner, StreamFold};
-use tidegate_storage_files::{BuildError, SnapshotBuilt, SnapshotFile, SnapshotPlan, Snapshots};
+use tidegate_storage_files::{
+    BuildError, CoveredSegments, SegmentTails, SnapshotBuilt, SnapshotFile, SnapshotPlan, Snapshots,
+};
 use tidegate_storage_log::MergeError;
 use tidegate_storage_log::limits::MERGE_BYTES_DEFAULT;
 
@@ -46,6 +48,12 @@ pub struct Setup {
     pub known_damage: Vec<u32>,
     /// So much of the logs is folded at a time, at least.
     pub bytes_min: u64,
+    /// Closed segments give back what they do not use.
+    pub tails: SegmentTails,
+    /// Segments that recovery found closed.
+    pub closed: Vec<(LogId, ClosedSegment)>,
+    /// What may be made smaller: what two snapshots hold.
+    pub covered: CoveredSegments,
     /// Where its figures go.
     pub board: Arc<Board>,
 }
@@ -101,6 +109,10 @@ struct Work {
 
 impl Work {
     fn serve(mut self, told: &Receiver<Told>, stop: &AtomicBool, tell: impl Fn(ShardIndex, NewSnapshot)) {
+        self.let_go();
+        for (log, segment) in std::mem::take(&mut self.setup.closed) {
+            self.release(log, &segment);
+        }
         loop {
             match told.recv_timeout(SNAPSHOT_RETRY) {
                 Ok(first) => {
@@ -122,9 +134,29 @@ impl Work {
 
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Closed(log, segment) => self.setup.planner.closed(log, segment),
+            Told::Closed(log, segment) => {
+                self.release(log, &segment);
+                self.setup.planner.closed(log, segment);
+            }
             Told::Checkpointed(shard, fed) => self.setup.planner.checkpointed(shard, &fed),
             Told::Wanted => self.wanted = true,
+        }
+    }
+
+    /// Gives back the room behind a closed segment's end.
+    fn release(&self, log: LogId, segment: &ClosedSegment) {
+        let extent = &segment.extent;
+        match self.setup.tails.release(log, extent.segment, extent.end) {
+            Ok(bytes) => tracing::debug!(%log, segment = extent.segment, bytes, "gave back a segment's rest"),
+            Err(error) => tracing::warn!("a segment's rest is not given back: {error}"),
+        }
+    }
+
+    /// Says what may be made smaller: what the older of two snapshots holds too, so that either can be made again.
+    fn let_go(&self) {
+        let Some(older) = self.setup.snapshots.good().get(1) else { return };
+        for one in &older.header().covered {
+            self.setup.covered.set(one.log, one.previous);
         }
     }
 
@@ -145,11 +177,12 @@ impl Work {
         match build(snapshots, &plan, known_damage, stop) {
             Ok(built) => {
                 planner.made(&plan.covered);
+                let file = built.file;
                 self.wanted = false;
                 self.not_before = None;
-                let (entries, bytes) = (built.file.entry_count(), built.file.bytes());
+                let (entries, bytes) = (file.entry_count(), file.bytes());
                 let seconds = began.elapsed().as_secs_f64();
-                let number = built.file.number();
+                let number = file.number();
                 tracing::info!(
                     number,
                     entries,
@@ -157,8 +190,9 @@ impl Work {
                     folded_bytes = plan.bytes,
                     "made a snapshot in {seconds:.3} s"
                 );
-                board.note_snapshot(&built.file);
-                Some(built.file)
+                board.note_snapshot(&file);
+                self.let_go();
+                Some(file)
             }
             Err(BuildError::Stopped) => None,
             Err(error) => {

@@ -37,6 +37,7 @@ mod snapshot_file;
 mod snapshots;
 mod space;
 mod survey;
+mod tails;
 mod view;
 
 pub use directory::{DataDir, OpenOptions, Opened};
@@ -57,4 +58,5 @@ pub use snapshot_build::{BuildError, SnapshotBuilt, SnapshotPlan};
 pub use snapshot_file::{SnapshotFile, SnapshotReadError, SnapshotVerified};
 pub use snapshots::{BadSnapshot, SnapshotFlaw, Snapshots, SnapshotsError};
 pub use space::free_bytes;
+pub use tails::SegmentTails;
 pub use view::{DirView, LogSegments, Problem, SegmentProblem, ViewedSnapshots};

@@ -296,3 +296,32 @@ fn two_processes_do_not_share_a_directory() {
         assert_eq!(DirView::open(temp.path()).unwrap().holder(), None);
     }
 }
+
+#[test]
+fn a_closed_segment_gives_back_what_it_does_not_use() {
+    use std::os::unix::fs::MetadataExt;
+    use tidegate_storage_files::{SegmentTails, recover_all};
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 1);
+    journal.append(0, stream(1), &[7; 5000]);
+    journal.commit();
+    drop(journal);
+    let dir = open(temp.path(), 1).unwrap();
+    let records = |dir: &DataDir| {
+        let mut count = 0;
+        let logs = recover_all(dir, |_| {}, |_, _| count += 1).unwrap();
+        (count, logs[0].recovered.extents[0])
+    };
+    let (count, extent) = records(&dir);
+    let path = segment(temp.path(), extent.segment);
+    let before = fs::metadata(&path).unwrap();
+    let log = LogId { epoch: 1, shard: ShardIndex(0) };
+    let tails = SegmentTails::new(&dir);
+    let given = tails.release(log, extent.segment, extent.end).unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!(after.len(), before.len());
+    assert_eq!(given, (before.blocks() - after.blocks()) * 512);
+    assert!(after.blocks() * 512 <= u64::from(extent.end).next_multiple_of(4096) + 4096, "{given}");
+    assert_eq!(tails.release(log, extent.segment, extent.end).unwrap(), 0);
+    assert_eq!(records(&dir), (count, extent));
+}

@@ -9,7 +9,7 @@ use tidegate_domain::Route;
 use tidegate_ids::LogId;
 use tidegate_shard::{ClosedSegment, LogEnd, Recovery, ShardSeed, SnapshotPlanner};
 use tidegate_storage_files::{DataDir, Progress, RecoverError, RecoveredLog, Snapshots, recover_after};
-use tidegate_storage_log::{AppenderStart, Covered, SegmentExtent};
+use tidegate_storage_log::{AppenderStart, Covered, PreviousEnd, SegmentExtent};
 
 /// What recovery found.
 pub(super) struct Recovered {
@@ -23,6 +23,8 @@ pub(super) struct Recovered {
     pub(super) planner: SnapshotPlanner,
     /// Segments in which something is damaged.
     pub(super) known_damage: Vec<u32>,
+    /// The segments that were read.
+    pub(super) closed: Vec<(LogId, ClosedSegment)>,
 }
 
 /// What one pass found.
@@ -31,6 +33,7 @@ struct Pass {
     logs: Vec<RecoveredLog>,
     planner: SnapshotPlanner,
     known_damage: Vec<u32>,
+    closed: Vec<(LogId, ClosedSegment)>,
 }
 
 /// A line at most this often.
@@ -74,8 +77,8 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
     assert_eq!(starts.len(), usize::from(dir.shards()), "the current epoch has a log for every shard");
     let shards = starts.into_iter().zip(pass.recovery.finish(&ends, &epochs)).collect();
     let extents = pass.logs.into_iter().map(|log| (log.log, log.recovered.extents)).collect();
-    let (planner, known_damage) = (pass.planner, pass.known_damage);
-    Ok(Recovered { shards, extents, snapshots, planner, known_damage })
+    let Pass { planner, known_damage, closed, .. } = pass;
+    Ok(Recovered { shards, extents, snapshots, planner, known_damage, closed })
 }
 
 /// Walks all logs behind what a snapshot holds.
@@ -106,13 +109,18 @@ fn walk(
         tracing::info!(segments, records, "recovered in {seconds:.3} s");
     }
     let mut planner = recovery.planner(epochs, held);
-    for log in &logs {
+    let closed_of = |log: &RecoveredLog| {
         let both = log.recovered.extents.iter().zip(&log.recovered.ends);
-        both.for_each(|(extent, end)| planner.closed(log.log, ClosedSegment { extent: *extent, end: *end }));
-    }
+        let name = log.log;
+        let close =
+            |(extent, end): (&SegmentExtent, &PreviousEnd)| ClosedSegment { extent: *extent, end: *end };
+        both.map(close).map(|segment| (name, segment)).collect::<Vec<_>>()
+    };
+    let closed: Vec<(LogId, ClosedSegment)> = logs.iter().flat_map(closed_of).collect();
+    closed.iter().for_each(|(log, segment)| planner.closed(*log, *segment));
     let damage = logs.iter().flat_map(|log| &log.recovered.damage);
     let known_damage = damage.map(|damage| damage.segment).collect();
-    Ok(Pass { recovery, logs, planner, known_damage })
+    Ok(Pass { recovery, logs, planner, known_damage, closed })
 }
 
 /// Folds from the logs what a snapshot held that is lost.
