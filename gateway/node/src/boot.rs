@@ -16,7 +16,7 @@ use crate::pump::{News, Order, Pump, PumpSetup};
 use crate::retention::RetentionThread;
 use crate::scans::Scanner;
 use crate::segments::Segments;
-use crate::snapshots::{self, Snapshotter};
+use crate::snapshots::{self, Snapshotter, Told};
 use crate::space::SpaceWatch;
 use crate::stats::{Board, Phase, figures};
 use crate::token::{Secret, SecretOrigin, Verifier};
@@ -304,6 +304,7 @@ impl Wiring<'_> {
             .map_err(BootError::system("start the segment thread"))?;
         let (scanner, scans) = Scanner::start(self.dir.reader(), recovered.extents, wakes())
             .map_err(BootError::system("start the scan thread"))?;
+        let newest = recovered.snapshots.newest().cloned();
         let setup = snapshots::Setup {
             snapshots: recovered.snapshots,
             planner: recovered.planner,
@@ -314,11 +315,7 @@ impl Wiring<'_> {
             covered: self.retention.covered().clone(),
             board: Arc::clone(self.board),
         };
-        let snapshot = setup.snapshots.newest().cloned();
-        let reach: Vec<_> = threads.iter().map(ShardThread::reach).collect();
-        let tell = move |shard: ShardIndex, new| reach[usize::from(shard.0)].order(Order::Snapshot(new));
-        let (snapshotter, told) = Snapshotter::start(setup, self.ground.shards, tell)
-            .map_err(BootError::system("start the snapshot thread"))?;
+        let (snapshotter, told) = self.start_snapshotter(setup, threads)?;
         let mesh = tidegate_mesh::build(threads.len(), self.config.mesh.ring_bytes, MESH_FRAME_BYTES_MAX)?;
         let peers: Vec<RingHandle> = threads.iter().map(|thread| thread.handle.clone()).collect();
         let clock = Clock::start();
@@ -342,7 +339,7 @@ impl Wiring<'_> {
             let segments = Segments::new(self.dir.block_bytes(), guard);
             let log = LogId { epoch: self.dir.epoch(), shard: index };
             let (mesh, peers) = (Rings(mesh), peers.clone());
-            let (snapshot, told) = (snapshot.clone(), told.clone());
+            let (snapshot, told) = (newest.clone(), told.clone());
             let (board, news) = (Arc::clone(self.board), self.news.clone());
             let space = Arc::clone(self.space.space());
             thread.start(Box::new(move |reactor: Reactor<BatchBytes>, orders| {
@@ -367,6 +364,17 @@ impl Wiring<'_> {
             }));
         }
         Ok(Helpers { factory, scanner, snapshotter })
+    }
+
+    fn start_snapshotter(
+        &self,
+        setup: snapshots::Setup,
+        threads: &[ShardThread],
+    ) -> Result<(Snapshotter, Sender<Told>), BootError> {
+        let reach: Vec<_> = threads.iter().map(ShardThread::reach).collect();
+        let tell = move |shard: ShardIndex, new| reach[usize::from(shard.0)].order(Order::Snapshot(new));
+        Snapshotter::start(setup, self.ground.shards, tell)
+            .map_err(BootError::system("start the snapshot thread"))
     }
 
     fn appender(&self, start: tidegate_storage_log::AppenderStart) -> Result<Appender, BootError> {

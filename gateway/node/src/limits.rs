@@ -70,6 +70,9 @@ pub const SNAPSHOT_PASS_BYTES_MAX: u64 = 4 << 30;
 /// After a failure, and where nobody tells anything, the snapshot thread looks again after so long.
 pub const SNAPSHOT_RETRY: Duration = Duration::from_secs(30);
 
+/// How often a segment is read before a snapshot is made without what is damaged in it.
+pub const SNAPSHOT_DAMAGE_READS: u8 = 3;
+
 /// How long the terminal chat tries to connect.
 pub const CHAT_CONNECT_WAIT: Duration = Duration::from_secs(10);
 

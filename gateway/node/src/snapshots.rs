@@ -2,8 +2,9 @@
 //!
 //! No shard ever waits for it. What it fails at is tried again; until then logs and locators grow.
 
-use crate::limits::{SNAPSHOT_PASS_BYTES_MAX, SNAPSHOT_RETRY};
+use crate::limits::{SNAPSHOT_DAMAGE_READS, SNAPSHOT_PASS_BYTES_MAX, SNAPSHOT_RETRY};
 use crate::stats::Board;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,8 +82,7 @@ impl Snapshotter {
         let (sender, told) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let run =
-            move || Work { setup, shards, wanted: false, not_before: None }.serve(&told, &stopped, tell);
+        let run = move || Work::new(setup, shards).serve(&told, &stopped, tell);
         let thread = Builder::new().name(String::from("snapshots")).spawn(run)?;
         Ok((Self { thread, stop }, sender))
     }
@@ -105,9 +105,18 @@ struct Work {
     wanted: bool,
     /// After a failure.
     not_before: Option<Instant>,
+    /// How often a segment was found damaged.
+    damaged: BTreeMap<u32, u8>,
+    /// The newest snapshot is damaged: the next start makes it again.
+    halted: bool,
 }
 
 impl Work {
+    const fn new(setup: Setup, shards: u16) -> Self {
+        let damaged = BTreeMap::new();
+        Self { setup, shards, wanted: false, not_before: None, damaged, halted: false }
+    }
+
     fn serve(mut self, told: &Receiver<Told>, stop: &AtomicBool, tell: impl Fn(ShardIndex, NewSnapshot)) {
         self.let_go();
         for (log, segment) in std::mem::take(&mut self.setup.closed) {
@@ -143,6 +152,35 @@ impl Work {
         }
     }
 
+    /// What a failure says about what lies on the disk.
+    fn learn_from(&mut self, error: &BuildError) {
+        match error {
+            // It is read again: only what stays damaged is lost, with or without a snapshot.
+            BuildError::Damaged { segment, .. } => {
+                let times = self.damaged.entry(*segment).or_default();
+                *times += 1;
+                if *times >= SNAPSHOT_DAMAGE_READS {
+                    self.setup.known_damage.push(*segment);
+                }
+            }
+            BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => {
+                // Shards go on reading from it what can be read. What comes next would have to begin further back.
+                self.halted = true;
+                let Some(number) = self.setup.snapshots.newest().map(|newest| newest.number()) else {
+                    return;
+                };
+                match self.setup.snapshots.set_aside(number) {
+                    Ok(()) => tracing::error!(
+                        number,
+                        "the newest snapshot is damaged and was set aside: restart, and it is made again from the logs"
+                    ),
+                    Err(error) => tracing::error!(number, "a damaged snapshot is not set aside: {error}"),
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Gives back the room behind a closed segment's end.
     fn release(&self, log: LogId, segment: &ClosedSegment) {
         let extent = &segment.extent;
@@ -162,7 +200,7 @@ impl Work {
 
     /// A snapshot copies the one before: it pays once so much is new, or when it is needed.
     fn is_due(&self) -> bool {
-        if self.not_before.is_some_and(|at| Instant::now() < at) {
+        if self.halted || self.not_before.is_some_and(|at| Instant::now() < at) {
             return false;
         }
         let pending = self.setup.planner.pending_bytes();
@@ -199,16 +237,7 @@ impl Work {
                 tracing::error!(%error, "no snapshot could be made; trying again");
                 board.note_snapshot_failed();
                 self.not_before = Some(Instant::now() + SNAPSHOT_RETRY);
-                match error {
-                    // Its records are lost, with or without a snapshot: from now on that is known.
-                    BuildError::Damaged { segment, .. } => known_damage.push(segment),
-                    BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => {
-                        tracing::error!(
-                            "the newest snapshot is damaged: the next start makes it again from the logs"
-                        );
-                    }
-                    _ => {}
-                }
+                self.learn_from(&error);
                 None
             }
         }

@@ -170,6 +170,18 @@ impl Snapshots {
         self.good.retain(|file| file.number() != number);
     }
 
+    /// Sets a good one aside whose blocks turned out to be damaged, as `<number>.snap.damaged`: no start uses it again.
+    ///
+    /// # Errors
+    /// The system refuses; it is passed over by this process only.
+    pub fn set_aside(&mut self, number: u64) -> Result<(), FileError> {
+        self.pass_over(number);
+        let path = layout::snapshot(self.owned.root(), number);
+        let aside = path.with_extension("snap.damaged");
+        std::fs::rename(&path, aside).map_err(FileError::on("set aside", &path))?;
+        layout::sync_dir(&layout::snapshot_dir(self.owned.root()))
+    }
+
     /// The written and synced temporary file of snapshot `number` takes its place, and older ones go.
     pub(crate) fn replace(&mut self, number: u64) -> Result<Arc<SnapshotFile>, FileError> {
         let root = self.owned.root();

@@ -311,3 +311,20 @@ fn threads_and_tools_read_it_too() {
     };
     assert!(!places.is_empty() && places.iter().all(|place| (3..9).contains(place)) && places.is_sorted());
 }
+
+#[test]
+fn one_that_was_set_aside_is_used_by_no_start() {
+    let (temp, kept) = with_two();
+    let numbers =
+        |snapshots: &Snapshots| -> Vec<u64> { snapshots.good().iter().map(|file| file.number()).collect() };
+    let dir = DataDir::open(temp.path(), &journal::options(2)).unwrap();
+    let mut snapshots = Snapshots::open(&dir).unwrap();
+    let newest = snapshots.newest().cloned().unwrap();
+    snapshots.set_aside(2).unwrap();
+    assert_eq!(numbers(&snapshots), [1]);
+    assert_eq!(names(temp.path()), ["1.snap", "2.snap.damaged", "runs"]);
+    check(&newest, &kept);
+    drop((snapshots, dir));
+    let dir = DataDir::open(temp.path(), &journal::options(2)).unwrap();
+    assert_eq!(numbers(&Snapshots::open(&dir).unwrap()), [1]);
+}
