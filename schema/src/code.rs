@@ -1,4 +1,4 @@
-//! Error codes and close codes (PROTOCOL, "Errors and closes").
+//! Error codes and close codes (PROTOCOL, "Errors" and "Closes").
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal $label:literal $temporary:literal,)*) => {
@@ -115,37 +115,48 @@ impl ErrorCode {
     }
 }
 
+macro_rules! close_codes {
+    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+        impl CloseCode {
+            $($(#[$doc])* pub const $name: Self = Self($value);)*
+
+            /// All that the protocol names, with their names, in the order of their numbers.
+            pub const ALL: &'static [(Self, &'static str)] = &[$((Self::$name, stringify!($name)),)*];
+        }
+    };
+}
+
 /// Why a WebSocket closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CloseCode(pub u16);
 
-impl CloseCode {
+close_codes! {
     /// RFC 6455: done.
-    pub const NORMAL: Self = Self(1000);
+    NORMAL = 1000,
     /// RFC 6455: text on a route that takes binary messages only.
-    pub const UNSUPPORTED_DATA: Self = Self(1003);
+    UNSUPPORTED_DATA = 1003,
     /// RFC 6455: a message above the limit.
-    pub const TOO_BIG: Self = Self(1009);
+    TOO_BIG = 1009,
     /// RFC 6455: a pool is empty; try again later.
-    pub const TRY_AGAIN: Self = Self(1013);
+    TRY_AGAIN = 1013,
     /// Reconnect after the jitter given.
-    pub const GOING_AWAY: Self = Self(4000);
+    GOING_AWAY = 4000,
     /// Get a new token first.
-    pub const UNAUTHORIZED: Self = Self(4001);
+    UNAUTHORIZED = 4001,
     /// A newer socket of the same device; stop.
-    pub const REPLACED: Self = Self(4002);
+    REPLACED = 4002,
     /// The socket was full for too long.
-    pub const SLOW_CONSUMER: Self = Self(4008);
+    SLOW_CONSUMER = 4008,
     /// Three silent periods; reconnect.
-    pub const HEARTBEAT: Self = Self(4009);
+    HEARTBEAT = 4009,
     /// Back off.
-    pub const TOO_MANY_CONNECTIONS: Self = Self(4029);
+    TOO_MANY_CONNECTIONS = 4029,
     /// Stop and report.
-    pub const PROTOCOL_ERROR: Self = Self(4100);
+    PROTOCOL_ERROR = 4100,
     /// No protocol version in common.
-    pub const VERSION_TOO_OLD: Self = Self(4101);
+    VERSION_TOO_OLD = 4101,
     /// Suspended or revoked; stop.
-    pub const SUSPENDED: Self = Self(4103);
+    SUSPENDED = 4103,
 }
 
 #[cfg(test)]

@@ -5,5 +5,6 @@ mod golden;
 mod hostile;
 mod integers;
 mod limits;
+mod page;
 mod round_trip;
 mod samples;
