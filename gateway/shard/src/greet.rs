@@ -311,7 +311,11 @@ impl Shard {
             return;
         };
         let Some(greeting) = connection.greeting.as_deref().copied() else { return };
-        let Origin { user, device, .. } = greeting.origin;
+        let Origin { user, device, generation, .. } = greeting.origin;
+        if generation != Generation(0) {
+            // It waits for its commit: who waited in this place before it has called for it once more.
+            return;
+        }
         if self.shutdown.is_begun() {
             return self.close(id, CloseCode::GOING_AWAY, "");
         }

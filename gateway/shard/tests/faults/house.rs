@@ -165,6 +165,8 @@ pub struct House {
     /// Which client is at a place, and whether a receive is armed.
     places: BTreeMap<(u16, u32), (usize, Option<ReceiveMode>)>,
     next_place: u32,
+    /// Whether reads take until this is taken back.
+    pub holds_reads: bool,
     ready: usize,
     pub stopped: usize,
     pub clients: Vec<Client>,
@@ -235,6 +237,7 @@ impl House {
             extents,
             places: BTreeMap::new(),
             next_place: 0,
+            holds_reads: false,
             ready: 0,
             stopped: 0,
             clients: Vec::new(),
@@ -260,6 +263,14 @@ impl House {
         let wall =
             WallMs(1_700_000_000_000 + self.disk.writes + self.step * STEP_NS / MonotonicNs::MILLISECOND);
         Now { monotonic, wall }
+    }
+
+    /// A client's socket ends, and the next one gets its place.
+    pub fn end_and_reuse(&mut self, client: usize) {
+        let at = self.places.iter().find(|(_, (of, _))| *of == client);
+        let (&(shard, place), _) = at.expect("a client with a socket");
+        self.tell(shard, Event::Ended { connection: ConnectionId(place) });
+        self.next_place = place - 1;
     }
 
     pub fn stats(&mut self, shard: u16) -> ShardStats {
@@ -345,6 +356,10 @@ impl House {
             Done::Segment => {
                 let number = self.disk.make_segment(LogId { epoch: 1, shard: ShardIndex(shard) });
                 self.tell(shard, Event::Segment { number });
+                return false;
+            }
+            Done::Read(..) if self.holds_reads => {
+                self.done.push_back((self.step + 1, shard, done));
                 return false;
             }
             Done::Read(token, records, result) => {

@@ -366,3 +366,21 @@ fn a_shard_without_a_segment_reads_refuses_and_rests() {
     let (disk, clients) = house.kill();
     prove_restarted(disk, clients);
 }
+
+/// A device went away while its user was being loaded, and came back in the same place: who had waited there before called
+/// for it once more: it was told that a newer socket, itself, had replaced it, or the process ended by an assertion.
+#[test]
+fn a_device_that_comes_back_to_its_place_is_greeted_once() {
+    let (disk, mut clients) = run(None, None).kill();
+    let mut house = House::start(disk);
+    house.holds_reads = true;
+    house.clients.push(clients.swap_remove(ANN));
+    (0..20).for_each(|_| drop(house.run_step()));
+    house.end_and_reuse(ANN);
+    (0..20).for_each(|_| drop(house.run_step()));
+    assert!(!house.clients[ANN].welcomed, "the user is still being loaded");
+    house.holds_reads = false;
+    house.settle();
+    assert!(house.clients[ANN].welcomed);
+    assert_eq!(house.clients[ANN].closes, Vec::<u16>::new());
+}
