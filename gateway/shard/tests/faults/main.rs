@@ -375,9 +375,13 @@ fn a_device_that_comes_back_to_its_place_is_greeted_once() {
     let mut house = House::start(disk);
     house.holds_reads = true;
     house.clients.push(clients.swap_remove(ANN));
-    (0..20).for_each(|_| drop(house.run_step()));
+    for _ in 0..20 {
+        house.run_step();
+    }
     house.end_and_reuse(ANN);
-    (0..20).for_each(|_| drop(house.run_step()));
+    for _ in 0..20 {
+        house.run_step();
+    }
     assert!(!house.clients[ANN].welcomed, "the user is still being loaded");
     house.holds_reads = false;
     house.settle();
