@@ -54,9 +54,9 @@ pub const RESCUE_SEGMENTS_MAX: u32 = 16;
 /// Records with lost links that one page or chain looks past; beyond, what no other link reaches counts as damaged.
 pub const RESCUES_MAX: u32 = 8;
 
-/// Blocks of rewritten segments that one reader holds inflated: 2 MiB. A page's second pass goes back over the records
-/// that its first one touched last, so most of a page of 50 that lie far apart is inflated once.
-pub const INFLATED_BLOCKS_MAX: usize = 32;
+/// Blocks of rewritten segments that one reader holds inflated: 4 MiB. A page of 50 records that all lie apart is inflated
+/// once, though its records are visited twice.
+pub const INFLATED_BLOCKS_MAX: usize = 64;
 /// Tables of rewritten segments that one reader holds: 12 KiB each for 64 MiB, as many as files it keeps open.
 pub const TABLES_MAX: usize = 64;
 
