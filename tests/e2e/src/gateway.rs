@@ -1,7 +1,7 @@
 //! A gateway: the process, and what it says when it starts and ends.
 
 use crate::admin::{Stats, get};
-use crate::limits::{LOOK_INTERVAL, SEGMENT_BYTES, START_WAIT, WAIT};
+use crate::limits::{LOOK_INTERVAL, SEGMENT_BYTES, SNAPSHOT_BYTES, START_WAIT, WAIT};
 use crate::program::program;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
@@ -48,6 +48,7 @@ impl Setup {
         command.args(words).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TIDEGATE_STORAGE__SEGMENT_BYTES", SEGMENT_BYTES.to_string());
+        command.env("TIDEGATE_STORAGE__SNAPSHOT_BYTES", SNAPSHOT_BYTES.to_string());
         command.env("TIDEGATE_LOG__FILTER", "warn");
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);

@@ -14,6 +14,17 @@ pub const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Bytes of a segment: zeroed in no time, and small enough that load of a few seconds rolls.
 pub const SEGMENT_BYTES: u32 = 4 << 20;
 
+/// What is folded into a snapshot at least: so little that a gateway that lives for a moment makes some.
+pub const SNAPSHOT_BYTES: u64 = 1 << 20;
+
+/// How often a gateway is ended in a test that ends it again and again: as a run of the whole suite has time for, or what
+/// the environment's `TIDEGATE_TEST_CYCLES` says.
+#[must_use]
+pub fn cycles(usual: usize) -> usize {
+    let asked = std::env::var("TIDEGATE_TEST_CYCLES").ok();
+    asked.map_or(usual, |count| count.parse().expect("TIDEGATE_TEST_CYCLES is a number"))
+}
+
 /// Sends of a [`crate::Sender`] without an answer, over all its conversations: enough that a batch holds several
 /// records, and so few that hundreds of them, not thousands, come of one life of 200 ms.
 pub const UNANSWERED_MAX: usize = 16;

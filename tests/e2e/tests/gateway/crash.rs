@@ -1,17 +1,19 @@
 //! The gateway is killed under load, again and again: what it acknowledged is there.
 
 use crate::stop::verify_log;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tidegate_ids::{ClientId, ConversationId, DeviceId, UserId};
-use tidegate_tests_e2e::limits::{LOOK_INTERVAL, WAIT};
+use tidegate_tests_e2e::limits::{LOOK_INTERVAL, WAIT, cycles};
 use tidegate_tests_e2e::{Acknowledged, Conversation, Gateway, Sender, Setup, Wire, user_at};
 
 /// How often it is killed.
 const KILLS: usize = 20;
 
-/// How long it works in each life, after every device got an answer.
-const WORK: Duration = Duration::from_millis(200);
+/// How long it works in each life at most, after every device got an answer.
+const WORK: Duration = Duration::from_millis(300);
 
 /// Devices that send.
 const SENDERS: usize = 3;
@@ -21,6 +23,8 @@ pub(crate) struct Load {
     users: Vec<UserId>,
     group: ConversationId,
     senders: Vec<Sender>,
+    /// Says when a life ends: the same in every run.
+    chance: StdRng,
 }
 
 impl Load {
@@ -33,13 +37,14 @@ impl Load {
             Sender::new(*user, DeviceId(1), gateway.token(*user), &conversations)
         };
         let senders = users.iter().map(sender).collect();
-        Self { users, group, senders }
+        Self { users, group, senders, chance: StdRng::seed_from_u64(1) }
     }
 
     /// Sends, and ends the gateway while it is at it.
     pub(crate) fn run(&mut self, gateway: Gateway, end: impl FnOnce(Gateway)) {
         let acknowledged: Vec<AtomicU64> = self.senders.iter().map(|_| AtomicU64::new(0)).collect();
         let address = gateway.ws;
+        let work = WORK.mul_f64(self.chance.random());
         std::thread::scope(|scope| {
             for (sender, acknowledged) in self.senders.iter_mut().zip(&acknowledged) {
                 scope.spawn(|| sender.run(address, acknowledged));
@@ -49,7 +54,7 @@ impl Load {
             while acknowledged.iter().any(is_idle) && Instant::now() < last {
                 std::thread::sleep(LOOK_INTERVAL);
             }
-            std::thread::sleep(WORK);
+            std::thread::sleep(work);
             end(gateway);
         });
         let counts: Vec<u64> = acknowledged.into_iter().map(AtomicU64::into_inner).collect();
@@ -105,7 +110,8 @@ fn survive(lives: &[u16], last: u16) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path();
     let mut load: Option<Load> = None;
-    for life in 0..KILLS {
+    let kills = cycles(KILLS);
+    for life in 0..kills {
         let gateway = Setup::new(data, lives[life % lives.len()]).start();
         let load = load.get_or_insert_with(|| Load::new(&gateway));
         load.run(gateway, Gateway::kill);
@@ -113,6 +119,6 @@ fn survive(lives: &[u16], last: u16) {
     verify_log(data);
     let gateway = Gateway::start(data, last);
     let count = load.unwrap().prove(&gateway);
-    println!("{count} acknowledged sends survived {KILLS} kills");
+    println!("{count} acknowledged sends survived {kills} kills");
     gateway.stop();
 }
