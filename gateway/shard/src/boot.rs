@@ -22,7 +22,7 @@ use crate::table::IdHash;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::Route;
 use tidegate_ids::{Location, LogId, Position, ShardIndex, StreamId};
-use tidegate_storage_log::{Covered, PackedRecords, PageEnd, RecordView};
+use tidegate_storage_log::{Covered, PackedRecords, PageEnd, RecordState, RecordView};
 
 /// A log and where it validly ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ pub struct Recovery {
     /// The first segment of each log in this pass.
     first: BTreeMap<LogId, u32>,
     broken: bool,
+    hollow: bool,
 }
 
 impl Recovery {
@@ -76,7 +77,7 @@ impl Recovery {
         let checkpoints = all.filter_map(|one| Some((one.log, read_checkpoint(&one.checkpoint)?)));
         let covered = snapshot.map(|all| all.iter().map(|one| (one.log, one.previous.end.segment)).collect());
         let checkpoints = checkpoints.filter(|(_, fed)| !fed.is_empty()).collect();
-        Self { route, locators, checkpoints, covered, first: BTreeMap::new(), broken: false }
+        Self { route, locators, checkpoints, covered, first: BTreeMap::new(), broken: false, hollow: false }
     }
 
     /// Whether a record leads to a newer snapshot than the one that this pass began from: that one is lost, and has to be
@@ -86,10 +87,19 @@ impl Recovery {
         self.broken
     }
 
+    /// Whether a record has no body any more although no snapshot holds what it said: segments are made smaller only behind
+    /// two snapshots, so both are lost, and what they held cannot be made again.
+    #[must_use]
+    pub const fn misses_bodies(&self) -> bool {
+        self.hollow
+    }
+
     /// Notes one record.
     pub fn record(&mut self, log: LogId, record: &RecordView<'_>) {
         self.first.entry(log).or_insert(record.location.segment);
         let Some(kind) = RecordKind::of(&record.head) else { return };
+        // A message says nothing that is folded but its place, which its head says.
+        self.hollow |= record.placement.state == RecordState::Expired && kind != RecordKind::Message;
         if kind == RecordKind::Checkpoint {
             if let Some(fed) = read_checkpoint(record.body) {
                 self.checkpoints.insert(log, fed);

@@ -24,14 +24,26 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// Everything before `position` of a source's log was consumed.
     pub(crate) fn consumed(&mut self, from: ShardIndex, position: Position) {
+        self.changed |= self.advance(from, position);
+    }
+
+    /// Nothing before `position` of a source's log concerns this shard. That alone is no reason for a checkpoint, whose own
+    /// record moves positions on, unless a segment is behind.
+    pub(crate) fn passed(&mut self, from: ShardIndex, position: Position) {
+        let before = self.fed.get(usize::from(from.0)).map_or(0, |fed| fed.segment);
+        self.changed |= self.advance(from, position) && position.segment > before;
+    }
+
+    fn advance(&mut self, from: ShardIndex, position: Position) -> bool {
         let place = usize::from(from.0);
         if self.fed.len() <= place {
             self.fed.resize(place + 1, Position::default());
         }
-        if position > self.fed[place] {
+        let advances = position > self.fed[place];
+        if advances {
             self.fed[place] = position;
-            self.changed = true;
         }
+        advances
     }
 
     /// Whether a checkpoint is under way.

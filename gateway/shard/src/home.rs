@@ -241,26 +241,29 @@ impl Shard {
     /// further back than clients resend gets sequence 0.
     fn look_up(&mut self, to: ShardIndex, command: &Command, last: LastCommand) {
         let origin = command.origin;
-        if last.number.0 - command.number.0 >= DUPLICATES_ANSWERED_MAX {
-            let ack = SendAck {
-                sequence: Sequence(0),
-                message_id: MessageId::default(),
-                time: WallMs(0),
-                duplicate: true,
-                index: origin.index,
-            };
-            return self.acknowledge_command(to, &origin, &ack);
-        }
         let (number, client_id) = (command.number, command.client_id);
         let read = NumberRead { to, origin, client_id, expected: last.number.next() };
+        if last.number.0 - command.number.0 >= DUPLICATES_ANSWERED_MAX {
+            return self.acknowledge_old(&read, Sequence(0), WallMs(0));
+        }
         let stream = StreamId::conversation(command.conversation);
         let spec = ReadSpec::Number { stream, last: last.location, number };
         self.after_commit(Waiting::Read(ReadPurpose::Number(read), spec));
     }
 
+    /// A duplicate whose original answer is not there any more: taken it was; the sequence is 0 if that is not known either.
+    pub(crate) fn acknowledge_old(&mut self, read: &NumberRead, sequence: Sequence, time: WallMs) {
+        let index = read.origin.index;
+        let ack = SendAck { sequence, message_id: MessageId::default(), time, duplicate: true, index };
+        self.acknowledge_command(read.to, &read.origin, &ack);
+    }
+
     /// The original record of a duplicate was read.
     pub(crate) fn answer_number(&mut self, read: &NumberRead, records: &[u8]) {
         let record = PackedRecords(records).iter().next();
+        if let Some(hole) = record.as_ref().filter(|record| record.is_hole()) {
+            return self.acknowledge_old(read, hole.head.sequence, hole.head.time);
+        }
         let sequenced = record.as_ref().and_then(Sequenced::read);
         let mut frame = self.buffer();
         let request = read.origin.request.0;

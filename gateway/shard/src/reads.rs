@@ -8,7 +8,7 @@ use crate::shard::{Shard, Turn};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
 use tidegate_domain::Answer;
-use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, ShardIndex, StreamId};
+use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, ShardIndex, StreamId, WallMs};
 use tidegate_schema::SkipReason;
 use tidegate_storage_log::{PageEnd, PageReader, ReadError, ReadSpec};
 
@@ -186,6 +186,10 @@ impl Shard {
             | ReadPurpose::LoadRecords(stream) => self.fail_load(stream, turn),
             ReadPurpose::Drain(read) => self.answer_drain(&read, &[], &nothing),
             ReadPurpose::Range(read) => self.answer_range(&read, &[], &nothing, reason),
+            // Retention has taken it: too old to be answered with more.
+            ReadPurpose::Number(read) if matches!(error, ReadError::Dropped(_)) => {
+                self.acknowledge_old(&read, Sequence(0), WallMs(0));
+            }
             ReadPurpose::Number(read) => self.refuse_unavailable(read.to, &read.origin, ReplyClass::Command),
             ReadPurpose::Refeed => self.on_refeed_failed(),
             ReadPurpose::Cursor(target) => self.on_cursor_chunk_failed(target),

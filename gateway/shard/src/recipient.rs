@@ -39,7 +39,7 @@ impl Shard {
             Outcome::SliceDrop { conversation } => {
                 self.slices.remove(&conversation);
             }
-            Outcome::Position(position) => self.checkpoint.consumed(from, position),
+            Outcome::Position(position) => self.checkpoint.passed(from, position),
             Outcome::RefeedDone => self.boot.refeed_done(),
             Outcome::Reply { origin, class, frame } => self.on_reply(&origin, class, frame),
             Outcome::Answer { origin, answer, dirty, records } => {

@@ -59,6 +59,11 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
             }
             (pass, _) => {
                 let pass = pass?;
+                if pass.recovery.misses_bodies() {
+                    return Err(BootError::SnapshotLost(String::from(
+                        "retention has let bodies go that only it and the one before held; restore a backup",
+                    )));
+                }
                 if !pass.recovery.misses_snapshot() {
                     break pass;
                 }
