@@ -34,11 +34,11 @@ pub struct Serve {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
     /// Address of the WebSockets; port 0 takes a free one [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
     /// Address of /healthz, /readyz, /metrics and /stats [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,
     /// Pinned threads [default: as many as cores]
@@ -57,6 +57,14 @@ pub struct Serve {
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip)]
     pub log_format: Option<LogFormat>,
+}
+
+/// An address to listen on: never a name, which may be several addresses, or another one tomorrow.
+///
+/// # Errors
+/// It is none; the text says how one looks.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not IP:PORT, such as 127.0.0.1:8080 or [::1]:8080"))
 }
 
 /// An absent switch says nothing, so that environment and file may still say yes.

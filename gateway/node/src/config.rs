@@ -28,8 +28,10 @@ pub struct Config {
     /// Directory of logs, manifest and token secret.
     pub data: PathBuf,
     /// Address of the WebSockets.
+    #[serde(deserialize_with = "sections::address")]
     pub listen: SocketAddr,
     /// Address of the admin endpoint.
+    #[serde(deserialize_with = "sections::address")]
     pub admin: SocketAddr,
     /// Pinned threads; as many as cores if absent.
     pub shards: Option<u16>,
@@ -166,6 +168,14 @@ impl Config {
                 rule: String::from("token.secret_file is set too; set only one of them"),
             });
         }
+        if self.data.metadata().is_ok_and(|data| !data.is_dir()) {
+            return Err(ConfigError::Value {
+                key: "data",
+                value: self.data.display().to_string(),
+                rule: String::from("it must be a directory, and that is a file"),
+            });
+        }
+        self.log.check()?;
         self.storage.check()?;
         self.retention.check()?;
         self.mesh.check()?;
@@ -182,7 +192,8 @@ struct NamedToml<'a> {
 
 impl figment::Provider for NamedToml<'_> {
     fn metadata(&self) -> figment::Metadata {
-        figment::Metadata::from("configuration file", self.path)
+        // Keys as they stand in the file: without a profile before them.
+        figment::Metadata::from("configuration file", self.path).interpolater(|_, keys| keys.join("."))
     }
 
     fn data(&self) -> Result<figment::value::Map<figment::Profile, figment::value::Dict>, figment::Error> {

@@ -2,7 +2,8 @@
 
 use super::{ConfigError, multiple, within};
 use crate::cli::LogFormat;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use tidegate_ids::MonotonicNs;
 use tidegate_shard::{MESH_FRAME_BYTES_MAX, ShardLimits};
@@ -24,6 +25,27 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self { filter: String::from("info"), format: LogFormat::Text }
     }
+}
+
+/// The levels of a filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl LogConfig {
+    /// A word that is no level would name a target, and silence all others.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let is_level = |level: &str| LEVELS.iter().any(|known| level.trim().eq_ignore_ascii_case(known));
+        let is_known = |part: &str| is_level(part.rsplit_once('=').map_or(part, |(_, level)| level));
+        if self.filter.split(',').all(is_known) {
+            return Ok(());
+        }
+        let rule = format!("it must be a level ({}) or target=level, separated by commas", LEVELS.join(", "));
+        Err(ConfigError::Value { key: "log.filter", value: self.filter.clone(), rule })
+    }
+}
+
+/// Reads an address; an error says how one looks.
+pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    crate::cli::address(&String::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
 /// What tokens are signed with. With neither, a secret is made in the data directory.

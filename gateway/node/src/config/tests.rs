@@ -48,7 +48,9 @@ fn an_unknown_key_of_the_file_is_named_and_an_unknown_variable_is_told() {
     };
     check("colour = 1\n", "colour");
     check("[limits]\nlisted_members = 1\n", "listed_members");
-    check("[limits]\nlisted_members_max = \"many\"\n", "limits.listed_members_max");
+    check("[limits]\nlisted_members_max = \"many\"\n", "\"limits.listed_members_max\"");
+    check("listen = \"localhost:8080\"\n", "`localhost:8080` is not IP:PORT");
+    check("admin = \"127.0.0.1\"\n", "\"admin\"");
     let environment = environment(&[("TIDEGATE_COLOUR", "1"), ("TIDEGATE_ECHO", "true"), ("PATH", "x")]);
     assert_eq!(environment.unknown(), ["TIDEGATE_COLOUR"]);
 }
@@ -65,10 +67,35 @@ fn a_value_out_of_bounds_is_named() {
     check(&[("TIDEGATE_NETWORK__RECEIVE_BUFFERS", "1000")], "power of two");
     check(&[("TIDEGATE_STORAGE__STAGING_BYTES", "1000")], "storage.staging_bytes");
     check(&[("TIDEGATE_SHARDS", "many")], "TIDEGATE_SHARDS");
+    check(&[("TIDEGATE_LISTEN", "8080")], "`8080` is not IP:PORT");
     check(
         &[("TIDEGATE_TOKEN__SECRET", "x"), ("TIDEGATE_TOKEN__SECRET_FILE", "y")],
         "token.secret_file is set too",
     );
+}
+
+/// `log.filter = "verbose"` was taken for the name of a target: the gateway said nothing at all.
+#[test]
+fn a_level_that_is_none_is_refused() {
+    let check = |filter: &str, is_known: bool| {
+        let result = load("", &[("TIDEGATE_LOG__FILTER", filter)], &cli::Serve::default());
+        let Err(message) = result else { return assert!(is_known, "{filter}") };
+        assert!(!is_known && message.contains("log.filter is"), "{filter}: {message}");
+    };
+    ["info", "WARN", "off", "warn,tidegate_shard=trace", "tidegate_node=debug, info"]
+        .iter()
+        .for_each(|filter| check(filter, true));
+    ["verbose", "", "info,", "tidegate_shard", "info,tidegate_shard=verbose", "tidegate_shard="]
+        .iter()
+        .for_each(|filter| check(filter, false));
+}
+
+#[test]
+fn data_that_is_a_file_is_told_apart() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let data = Some(file.path().to_path_buf());
+    let message = load("", &[], &cli::Serve { data, ..cli::Serve::default() }).unwrap_err();
+    assert!(message.contains("data is /") && message.contains("must be a directory"), "{message}");
 }
 
 #[test]
