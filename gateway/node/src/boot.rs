@@ -25,6 +25,7 @@ use rings::ShardThread;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
@@ -54,7 +55,7 @@ pub enum BootError {
     #[error(transparent)]
     Ring(#[from] tidegate_reactor::SetupError),
     /// An address is taken, or not ours.
-    #[error("cannot listen on {address} ({what}): {source}")]
+    #[error("cannot listen on {address} ({what}): {source}{}", listen_way_out(source))]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -66,6 +67,15 @@ pub enum BootError {
     /// The data directory.
     #[error(transparent)]
     Directory(#[from] OpenError),
+    /// Direct writes were asked for, and cannot be had there.
+    #[error(
+        "the file system of {} refuses direct writes (O_DIRECT): set storage.write_mode = \"linked\", or leave it \"auto\"",
+        directory.display()
+    )]
+    DirectRefused {
+        /// The data directory.
+        directory: PathBuf,
+    },
     /// What was written cannot be read.
     #[error(transparent)]
     Recovery(#[from] tidegate_storage_files::RecoverError),
@@ -89,6 +99,17 @@ pub enum BootError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What an operator can do about an address that cannot be had.
+fn listen_way_out(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::PermissionDenied => {
+            ": a port below 1024 needs the capability CAP_NET_BIND_SERVICE; take a higher one, or give it"
+        }
+        ErrorKind::AddrNotAvailable => ": this machine does not have that address",
+        _ => "",
+    }
 }
 
 impl BootError {
@@ -116,7 +137,6 @@ pub struct Gateway {
 
 /// What the first steps found.
 struct Ground {
-    secret: Secret,
     cpus: Vec<usize>,
     shards: u16,
     ring: tidegate_reactor::Config,
@@ -134,6 +154,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|source| BootError::Listen { address: config.admin, what: "admin", source })?;
     let admin = admin_listener.local_addr().map_err(BootError::system("read the admin address"))?;
+    let secret = load_secret(config)?;
     let dir = open_directory(config, ground.shards)?;
     let board = Arc::new(Board::new(ground.shards));
     let (news_sender, news) = channel();
@@ -141,6 +162,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         .map_err(BootError::system("start the admin thread"))?;
     let threads = rings::spawn(&ground.ring, &ground.cpus, ground.shards)?;
     let recovered = recover(&dir, Route::new(ground.shards))?;
+    board.note_damage(recovered.damage_count);
     let space = SpaceWatch::start(dir.path().to_owned(), config.storage.free_bytes_min)
         .map_err(BootError::system("start the thread that watches free space"))?;
     let retention = RetentionThread::start(&dir, &config.retention)
@@ -148,6 +170,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
     let wiring = Wiring {
         config,
         ground: &ground,
+        secret: &secret,
         dir: &dir,
         board: &board,
         news: &news_sender,
@@ -170,7 +193,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
     })
 }
 
-/// What can refuse before anything was touched: secret, limits, io_uring.
+/// What can refuse before anything was touched: limits, io_uring.
 fn survey(config: &Config) -> Result<Ground, BootError> {
     let configured = config.token.secret.is_some() || config.token.secret_file.is_some();
     if !configured && !config.listen.ip().is_loopback() {
@@ -195,12 +218,12 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
         let allowed = ring.slots as usize;
         limits.connections_max = allowed.saturating_sub(spare_slots(allowed)).clamp(1, connections);
         let connections_max = limits.connections_max;
-        tracing::info!(connections_max, "RLIMIT_NOFILE allows fewer connections than configured");
-    }
-    let secret = Secret::load(&config.token, &config.data)?;
-    if let SecretOrigin::Directory { made } = secret.origin() {
-        let made = if *made { "made a token secret" } else { "tokens are signed with the secret" };
-        tracing::info!("{made} in {}; listening on loopback only", config.data.display());
+        tracing::warn!(
+            connections_max,
+            configured = connections,
+            "RLIMIT_NOFILE is {allowed}: a shard takes fewer connections than limits.connections_max says; raise the hard \
+             limit to {slots} (ulimit -Hn, LimitNOFILE= of a unit), or set connections_max to {connections_max}"
+        );
     }
     tracing::info!(
         shards,
@@ -209,7 +232,17 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
         "rings take {} KiB each",
         ring.memory_needed() / 1024
     );
-    Ok(Ground { secret, cpus, shards, ring, limits })
+    Ok(Ground { cpus, shards, ring, limits })
+}
+
+/// After the addresses are ours: a start that is refused leaves nothing behind.
+fn load_secret(config: &Config) -> Result<Secret, BootError> {
+    let secret = Secret::load(&config.token, &config.data)?;
+    if let SecretOrigin::Directory { made } = secret.origin() {
+        let made = if *made { "made a token secret" } else { "tokens are signed with the secret" };
+        tracing::info!("{made} in {}; listening on loopback only", config.data.display());
+    }
+    Ok(secret)
 }
 
 /// Slots beside those that are served.
@@ -254,7 +287,10 @@ fn open_directory(config: &Config, shards: u16) -> Result<DataDir, BootError> {
     };
     let dir = match config.storage.write_mode {
         WriteChoice::Linked => open(WriteMode::Buffered)?,
-        WriteChoice::Direct => open(WriteMode::Direct)?,
+        WriteChoice::Direct => open(WriteMode::Direct).map_err(|error| match error {
+            OpenError::DirectRefused { directory } => BootError::DirectRefused { directory },
+            other => BootError::Directory(other),
+        })?,
         WriteChoice::Auto => match open(WriteMode::Direct) {
             Err(OpenError::DirectRefused { .. }) => open(WriteMode::Buffered)?,
             opened => opened?,
@@ -288,6 +324,7 @@ struct Helpers {
 struct Wiring<'a> {
     config: &'a Config,
     ground: &'a Ground,
+    secret: &'a Secret,
     dir: &'a DataDir,
     board: &'a Arc<Board>,
     news: &'a Sender<News>,
@@ -329,7 +366,7 @@ impl Wiring<'_> {
                 index,
                 route: Route::new(self.ground.shards),
                 limits: self.ground.limits.clone(),
-                tokens: Box::new(Verifier::new(&self.ground.secret)),
+                tokens: Box::new(Verifier::new(self.secret)),
                 seed: rand::random(),
                 incarnation: self.dir.incarnation(),
                 appender: self.appender(start)?,

@@ -22,10 +22,30 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed standard error changes nothing about the failure.
-            let _ = writeln!(std::io::stderr(), "tidegate: {error}");
+            let _ = writeln!(std::io::stderr(), "tidegate: {error}{}", way_out(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What an operator can do about a file that may not be touched.
+fn way_out(error: &(dyn std::error::Error + 'static)) -> String {
+    // Of an address it says so itself.
+    if matches!(error.downcast_ref(), Some(boot::BootError::Listen { .. })) {
+        return String::new();
+    }
+    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
+    let denied = causes.any(|cause| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
+    });
+    if !denied {
+        return String::new();
+    }
+    let user = rustix::process::geteuid().as_raw();
+    format!(
+        ": this runs as user {user}; run it as the owner of that, or give it to that user (chown -R {user})"
+    )
 }
 
 fn serve(flags: &Serve) -> Result<(), Failure> {
@@ -56,7 +76,10 @@ fn stop_at_a_panic() {
 fn greet(config: &Config, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let data = config.data.display();
-    writeln!(out, "chat: tidegate chat --data {data} --user 1 --to 2 --url ws://{listen}/ws")?;
+    // As this process was called: it may not be in the PATH of whoever reads this.
+    let program = std::env::args_os().next().unwrap_or_else(|| "tidegate".into());
+    let program = program.display();
+    writeln!(out, "chat: {program} chat --data {data} --user 1 --to 2 --url ws://{listen}/ws")?;
     writeln!(out, "ready ws={listen} admin={admin}")?;
     out.flush()
 }

@@ -11,7 +11,7 @@ pub use figures::{Figure, Kind, Measured, PROCESS_FIGURES, PumpCounters};
 pub use json::render as to_json;
 pub use prometheus::Exporter;
 
-use figures::SNAPSHOTS_FAILED;
+use figures::{RECOVERY_DAMAGE, SNAPSHOTS_FAILED};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 use tidegate_shard::LATENCY_BUCKETS;
@@ -150,6 +150,11 @@ impl Board {
     /// Notes that a snapshot could not be made.
     pub fn note_snapshot_failed(&self) {
         self.process[SNAPSHOTS_FAILED].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes how much damage the start has found.
+    pub fn note_damage(&self, count: u64) {
+        self.process[RECOVERY_DAMAGE].store(count, Ordering::Relaxed);
     }
 
     /// The figures of the process, each with its value.

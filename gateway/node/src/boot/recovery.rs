@@ -9,7 +9,7 @@ use tidegate_domain::Route;
 use tidegate_ids::LogId;
 use tidegate_shard::{ClosedSegment, LogEnd, Recovery, ShardSeed, SnapshotPlanner};
 use tidegate_storage_files::{DataDir, Progress, RecoverError, RecoveredLog, Snapshots, recover_after};
-use tidegate_storage_log::{AppenderStart, Covered, PreviousEnd, SegmentExtent};
+use tidegate_storage_log::{AppenderStart, Covered, Damage, DamageKind, PreviousEnd, SegmentExtent};
 
 /// What recovery found.
 pub(super) struct Recovered {
@@ -25,6 +25,8 @@ pub(super) struct Recovered {
     pub(super) known_damage: Vec<u32>,
     /// The segments that were read.
     pub(super) closed: Vec<(LogId, ClosedSegment)>,
+    /// How many damaged places were found.
+    pub(super) damage_count: u64,
 }
 
 /// What one pass found.
@@ -81,9 +83,10 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
     let starts: Vec<AppenderStart> = current.map(|log| log.appender_start(dir)).collect();
     assert_eq!(starts.len(), usize::from(dir.shards()), "the current epoch has a log for every shard");
     let shards = starts.into_iter().zip(pass.recovery.finish(&ends, &epochs)).collect();
+    let damage_count = pass.logs.iter().map(|log| log.recovered.damage_count).sum();
     let extents = pass.logs.into_iter().map(|log| (log.log, log.recovered.extents)).collect();
     let Pass { planner, known_damage, closed, .. } = pass;
-    Ok(Recovered { shards, extents, snapshots, planner, known_damage, closed })
+    Ok(Recovered { shards, extents, snapshots, planner, known_damage, damage_count, closed })
 }
 
 /// Walks all logs behind what a snapshot holds.
@@ -149,9 +152,29 @@ fn tell_damage(log: &RecoveredLog) {
         tracing::info!(%log, segment = cut.segment, from = cut.from, to = cut.to, "cut a tail that nobody was told of");
     }
     for damage in &recovered.damage {
-        tracing::error!(log = %log.log, ?damage, "a log is damaged: what is there is not served");
+        let Damage { segment, from, to, .. } = *damage;
+        tracing::error!(log = %log.log, segment, from, to, "a log is damaged: {}", words(damage.kind));
     }
-    if recovered.damage_count > recovered.damage.len() as u64 {
-        tracing::error!(log = %log.log, count = recovered.damage_count, "more damage than is listed");
+    let more = recovered.damage_count - recovered.damage.len() as u64;
+    if more > 0 {
+        tracing::error!(log = %log.log, more, "there is more damage than is listed: see `tidegate-log verify`");
     }
+}
+
+/// What damage has hit, and what that costs.
+fn words(kind: DamageKind) -> String {
+    let words = match kind {
+        DamageKind::SegmentHeader => "the header of a segment; its records are read all the same",
+        DamageKind::Batch => "a batch; its sound records are kept, the others follow one by one",
+        DamageKind::Record => "a record is lost: members who ask for it are told so",
+        DamageKind::Links => "the links of a record; the record is kept",
+        DamageKind::Batches { first, last } => {
+            return format!("batches {} to {}; all their records are lost", first.0, last.0);
+        }
+        DamageKind::Footer => "a footer or a seal; no record is lost",
+        DamageKind::Unreadable => "bytes that the disk does not give; what lies there is lost",
+        DamageKind::Segment => "a whole segment is gone, with all its records",
+        DamageKind::Copy => "one of two copies of a table; nothing is lost",
+    };
+    words.to_owned()
 }

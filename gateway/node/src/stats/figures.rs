@@ -37,21 +37,25 @@ pub const NO_SEGMENT: &str = "space.no_segment";
 
 /// The path of the figure that says that a shard refuses commands because the disk is nearly full.
 pub const LOW_SPACE: &str = "space.low";
+
 const fn process_figure(path: &'static str, kind: Kind, help: &'static str) -> Figure {
     Figure { path, label: None, kind, help }
 }
 
 /// Figures of the process, not of a shard.
-pub const PROCESS_FIGURES: [Figure; 5] = [
+pub const PROCESS_FIGURES: [Figure; 6] = [
     process_figure("snapshot.number", Kind::Gauge, "Number of the newest snapshot, 0 without any"),
     process_figure("snapshot.streams", Kind::Gauge, "Streams in the newest snapshot"),
     process_figure("snapshot.bytes", Kind::Gauge, "Bytes of the newest snapshot"),
     process_figure("snapshot.segment", Kind::Gauge, "The highest segment that the newest snapshot holds"),
     process_figure("snapshot.failures", Kind::Counter, "Snapshots that could not be made"),
+    process_figure("recovery.damage", Kind::Gauge, "Damaged places that the start found in the logs it read"),
 ];
 
 /// The place of the count of failures among them.
 pub(super) const SNAPSHOTS_FAILED: usize = 4;
+/// The place of the count of damaged places.
+pub(super) const RECOVERY_DAMAGE: usize = 5;
 
 /// What the pump counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
