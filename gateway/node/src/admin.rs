@@ -1,5 +1,8 @@
 //! The admin endpoint: `/healthz`, `/readyz`, `/metrics`, `/stats`, on an address and a thread of its own.
 
+mod sockets;
+
+use crate::limits::ADMIN_REQUEST_WAIT;
 use crate::pump::News;
 use crate::signals;
 use crate::stats::{Board, Exporter, Phase, figures, to_json};
@@ -8,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use sockets::Sockets;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -45,7 +49,7 @@ pub fn spawn(listener: TcpListener, board: Arc<Board>, news: Sender<News>) -> io
             let stop = signals.serve(Arc::clone(&board), news);
             let served = async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(listener, routes(board)).await
+                axum::serve(Sockets::new(listener, ADMIN_REQUEST_WAIT), routes(board)).await
             };
             let (served, ()) = tokio::join!(served, stop);
             if let Err(error) = served {
@@ -97,10 +101,15 @@ mod tests {
     use crate::stats::Measured;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
+    use std::time::Duration;
     use tidegate_shard::ShardStats;
 
     /// Serves a board on a free port, for as long as the test runs.
     fn serve(board: Arc<Board>) -> SocketAddr {
+        serve_with(board, ADMIN_REQUEST_WAIT)
+    }
+
+    fn serve_with(board: Arc<Board>, wait: Duration) -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -108,7 +117,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                axum::serve(listener, routes(board)).await.unwrap();
+                axum::serve(Sockets::new(listener, wait), routes(board)).await.unwrap();
             });
         });
         address
@@ -121,6 +130,20 @@ mod tests {
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// Half a request kept its socket, and a task, for as long as the process lived.
+    #[test]
+    fn half_a_request_is_let_go() {
+        let address = serve_with(Arc::new(Board::new(1)), Duration::from_millis(50));
+        for half in ["", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nhost: admin\r\n"] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            stream.write_all(half.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            let end = stream.read_to_end(&mut answer);
+            assert!(end.is_ok() && answer.is_empty(), "{half:?}: {end:?} {answer:?}");
+        }
     }
 
     #[test]

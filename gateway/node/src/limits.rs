@@ -52,6 +52,13 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Days that records of state stay in the log behind the snapshot that holds them: time to look into what happened.
 pub const STATE_KEPT_DAYS: u32 = 7;
 
+/// How long a peer of the admin endpoint may take from answer to answer: longer than from scrape to scrape as a rule, so that
+/// their connection is kept.
+pub const ADMIN_REQUEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Signals that come within this time are one: a supervisor and a terminal both send theirs.
+pub const SIGNALS_ARE_ONE: Duration = Duration::from_millis(100);
+
 /// The stack of a shard's thread: the shard itself and one turn of it.
 pub const SHARD_STACK_BYTES: usize = 8 << 20;
 
