@@ -23,7 +23,8 @@ struct Line {
     sequence: u64,
     kind: u16,
     kind_name: Option<&'static str>,
-    time: String,
+    /// Null for records of users and shards, which have no stamp.
+    time: Option<String>,
     number: u64,
     state: &'static str,
     body_bytes: u32,
@@ -73,7 +74,7 @@ fn write(out: &mut impl Write, log: LogId, record: &RecordView<'_>, json: bool) 
         sequence: head.sequence.0,
         kind: head.kind,
         kind_name: kinds::name(head.kind),
-        time: time(head.time),
+        time: (head.time.0 > 0).then(|| time(head.time)),
         number: head.number.0,
         state: match record.placement.state {
             RecordState::Live => "live",
@@ -88,7 +89,8 @@ fn write(out: &mut impl Write, log: LogId, record: &RecordView<'_>, json: bool) 
         return out.write_all(b"\n");
     }
     let kind = line.kind_name.map_or_else(|| format!("kind-{}", line.kind), String::from);
-    write!(out, "{} {} {} {} {kind} {}", line.log, line.location, line.time, line.stream, line.sequence)?;
+    let time = line.time.as_deref().unwrap_or("-");
+    write!(out, "{} {} {time} {} {kind} {}", line.log, line.location, line.stream, line.sequence)?;
     if line.number > 0 {
         write!(out, " number {}", line.number)?;
     }

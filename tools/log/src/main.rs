@@ -33,12 +33,40 @@ fn main() -> ExitCode {
         // `tidegate-log dump DIR | head` ends like this.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidegate-log: {error:#}");
+            eprintln!("tidegate-log: {}", sentence(&error));
             ExitCode::from(EXIT_FAILED)
         }
     }
 }
 
+/// An error with its causes, but for those that the text before names already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        match text.is_empty() {
+            true => text = cause,
+            false if text.contains(&cause) => {}
+            false => text = format!("{text}: {cause}"),
+        }
+    }
+    text
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+    use anyhow::anyhow;
+
+    /// "cannot read x: gone: gone": causes were told by the sentence and once more by the chain.
+    #[test]
+    fn a_cause_is_told_once() {
+        let check = |error: anyhow::Error, expected: &str| assert_eq!(sentence(&error), expected);
+        check(anyhow!("gone"), "gone");
+        check(anyhow!("gone").context("cannot read x: gone"), "cannot read x: gone");
+        check(anyhow!("gone").context("cannot read x").context("log 1/0"), "log 1/0: cannot read x: gone");
+    }
 }
