@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigError, Environment};
 use crate::limits::{CHAT_CONNECT_WAIT, CHAT_HISTORY, CHAT_LINES_AHEAD, CHAT_RECEIVE_WAIT};
 use crate::token::{Secret, SecretError, TokenRequest, TokenRequestError, issue};
 use std::io::{self, BufRead, Write};
+use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
 use tidegate_client::shell::{BlockingClient, ConnectError, Options, Received, Record, new_device};
@@ -31,6 +32,12 @@ pub enum ChatError {
     /// Not an address of a gateway.
     #[error("`{0}` is no address of a gateway: ws://HOST:PORT/ws is")]
     Url(String),
+    /// Nobody is there.
+    #[error("nobody listens at {address}: is the gateway running? (tried for {} s)", CHAT_CONNECT_WAIT.as_secs())]
+    Nobody {
+        /// Where.
+        address: String,
+    },
     /// No connection.
     #[error("cannot connect to {address}: {source}")]
     Connect {
@@ -68,7 +75,10 @@ pub fn run(flags: &cli::Chat, out: &mut impl Write) -> Result<(), ChatError> {
     let stored = Stored::new(new_device());
     let mut client =
         BlockingClient::new(Options { address: address.clone(), token, stored, config: settings });
-    client.connect(CHAT_CONNECT_WAIT).map_err(|source| ChatError::Connect { address, source })?;
+    client.connect(CHAT_CONNECT_WAIT).map_err(|source| match source {
+        ConnectError::TimedOut if is_refused(&address) => ChatError::Nobody { address },
+        source => ChatError::Connect { address, source },
+    })?;
     let (me, other) = (UserId(flags.user), UserId(flags.to));
     let mut chat =
         Chat { me, conversation: ConversationId::direct(me, other), shown: Sequence(0), asked: false };
@@ -86,6 +96,11 @@ fn split_url(url: &str) -> Option<(&str, &str)> {
     let port = address.rsplit_once(':')?.1;
     port.parse::<u16>().ok()?;
     Some((address, if path.is_empty() { "/ws" } else { path }))
+}
+
+/// Whether the address is one at which nobody listens.
+fn is_refused(address: &str) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Lines of standard input, read on a thread because reading blocks. A full channel holds the reader back.
@@ -215,6 +230,16 @@ mod tests {
         check("wss://host:443/ws", None);
         check("host:80", None);
         check("ws://host:many/", None);
+    }
+
+    #[test]
+    fn a_port_without_a_listener_is_told_apart() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        assert!(!is_refused(&address));
+        drop(listener);
+        assert!(is_refused(&address));
+        assert!(!is_refused("no such name:1"));
     }
 
     #[test]

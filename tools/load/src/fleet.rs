@@ -56,6 +56,8 @@ pub struct Fleet {
     connects: u64,
     /// Sockets that the other side, or the network, ended, or that could not be opened.
     losses: u64,
+    /// What the system said of the last connect that failed.
+    failed: Option<io::Error>,
 }
 
 struct Device {
@@ -111,6 +113,7 @@ impl Fleet {
             started: Instant::now(),
             connects: 0,
             losses: 0,
+            failed: None,
         })
     }
 
@@ -128,6 +131,16 @@ impl Fleet {
     /// Connects that succeeded, and sockets that ended or could not be opened against our will.
     pub const fn connects_and_losses(&self) -> (u64, u64) {
         (self.connects, self.losses)
+    }
+
+    /// Why nobody was ever reached, if that is so and a connect has failed.
+    pub fn refusal(&self) -> Option<String> {
+        let error = self.failed.as_ref().filter(|_| self.connects == 0)?;
+        let address = self.dialer.gateway();
+        Some(match error.kind() {
+            ErrorKind::ConnectionRefused => format!("nobody listens at {address} (is the gateway running?)"),
+            _ => format!("no connection to {address}: {error}"),
+        })
     }
 
     /// A device's machine.
@@ -278,7 +291,10 @@ impl Fleet {
                 self.opening += 1;
                 self.timers.set(device, until);
             }
-            Err(_) => self.lose(device, audience),
+            Err(error) => {
+                self.failed = Some(error);
+                self.lose(device, audience);
+            }
         }
     }
 
@@ -301,7 +317,8 @@ impl Fleet {
 
     fn opened(&mut self, device: usize, audience: &mut impl Audience) {
         let Some(socket) = &self.devices[device].socket else { return };
-        if !matches!(socket.take_error(), Ok(None)) {
+        if let Ok(Some(error)) | Err(error) = socket.take_error() {
+            self.failed = Some(error);
             return self.lose(device, audience);
         }
         match socket.peer_addr() {

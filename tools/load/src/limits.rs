@@ -54,6 +54,9 @@ pub const STALL_NS: u64 = 120 * SECOND;
 /// The same while nothing is connected at all: an operator may take a few minutes to start the gateway again.
 pub const STALL_OFFLINE_NS: u64 = 300 * SECOND;
 
+/// Where nobody ever answered the address is wrong, or no gateway runs: enough for one that is just being started.
+pub const NEVER_ANSWERED_NS: u64 = 30 * SECOND;
+
 /// Everything has arrived, and so long nothing may follow: then it ends. Twenty times the wait of an acknowledgement.
 pub const LINGER_NS: u64 = SECOND;
 
@@ -78,4 +81,4 @@ pub const TOKENS_REFUSED_MAX: u64 = 100;
 pub const TOKEN_SECONDS: u64 = 7 * 24 * 3600;
 
 const _: () = assert!(OUTAGE_NS_MIN < OUTAGE_NS_MAX && OUTAGE_NS_MAX < STALL_NS);
-const _: () = assert!(STALL_NS < STALL_OFFLINE_NS);
+const _: () = assert!(NEVER_ANSWERED_NS < STALL_NS && STALL_NS < STALL_OFFLINE_NS);

@@ -11,7 +11,7 @@ mod scene;
 use crate::cli::Replay;
 use crate::fleet::Fleet;
 use crate::gateway::{Gateway, raise_descriptors};
-use crate::limits::{NAMED_MAX, STALL_NS, STALL_OFFLINE_NS};
+use crate::limits::{NAMED_MAX, NEVER_ANSWERED_NS, STALL_NS, STALL_OFFLINE_NS};
 use crate::script::{Roster, Script};
 use crate::token::{Signer, wall_ms};
 use anyhow::{Context, Result, ensure};
@@ -92,7 +92,7 @@ fn play(mut fleet: Fleet, mut scene: Scene) -> Result<Report> {
     let begin = fleet.now();
     let lines = scene.scripts.iter().map(|script| script.lines.len() as u64).sum();
     let mut progress = Progress::new(lines, begin);
-    let mut patience = Patience { connected: false };
+    let mut patience = Patience::default();
     scene.progress_at = begin;
     loop {
         let wait = scene.wait(fleet.now());
@@ -107,7 +107,7 @@ fn play(mut fleet: Fleet, mut scene: Scene) -> Result<Report> {
         if scene.is_over(now) || scene.failure.is_some() {
             break;
         }
-        if let Some(failure) = patience.ends(&mut scene, fleet.open(), now) {
+        if let Some(failure) = patience.ends(&mut scene, &fleet, now) {
             scene.failure = Some(failure);
             break;
         }
@@ -122,12 +122,25 @@ fn play(mut fleet: Fleet, mut scene: Scene) -> Result<Report> {
 }
 
 /// How long nothing may move.
+#[derive(Default)]
 struct Patience {
     connected: bool,
+    /// Whether it was told that nobody is there.
+    told: bool,
 }
 
 impl Patience {
-    fn ends(&mut self, scene: &mut Scene, open: usize, now: MonotonicNs) -> Option<String> {
+    fn ends(&mut self, scene: &mut Scene, fleet: &Fleet, now: MonotonicNs) -> Option<String> {
+        let still_ns = now.since(scene.progress_at);
+        if let Some(refusal) = fleet.refusal() {
+            let seconds = NEVER_ANSWERED_NS / MonotonicNs::SECOND;
+            if !std::mem::replace(&mut self.told, true) {
+                eprintln!("tidegate-load: {refusal}; trying for {seconds} s");
+            }
+            return (still_ns >= NEVER_ANSWERED_NS)
+                .then(|| format!("{refusal}; nobody answered for {seconds} s"));
+        }
+        let open = fleet.open();
         let connected = open > 0;
         if connected && !self.connected {
             // The gateway is back: what could not move before gets its full time.

@@ -6,9 +6,9 @@ use crate::ack_log::{self, Acknowledged, hash};
 use crate::cli::Verify;
 use crate::fleet::{Audience, Fleet, Leaving};
 use crate::gateway::{Gateway, raise_descriptors};
-use crate::limits::{NAMED_MAX, STALL_NS, TOKENS_REFUSED_MAX, TURN_WAIT};
+use crate::limits::{NAMED_MAX, NEVER_ANSWERED_NS, STALL_NS, TOKENS_REFUSED_MAX, TURN_WAIT};
 use crate::token::{Signer, wall_ms};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use tidegate_schema::{Range, RangeSpan};
 /// It could not begin, or the gateway gave no answers.
 pub fn run(options: &Verify) -> Result<ExitCode> {
     let acknowledged = ack_log::read(&options.acks)?;
+    // Nothing was proven: a script must not take that for a proof.
+    ensure!(!acknowledged.is_empty(), "nothing to verify: {} is empty", options.acks.display());
     let gateway = Gateway::parse(&options.url)?;
     let signer = Signer::open(&options.data)?;
     let mut reading = Reading::new(acknowledged);
@@ -66,7 +68,11 @@ fn read(mut fleet: Fleet, reading: &mut Reading) -> Result<()> {
                 .with(device, |machine, now| machine.history(conversation, span, RANGE_RECORDS_MAX, now));
             book.asked = asked.ok();
         }
-        if fleet.now().since(reading.progress_at) >= STALL_NS {
+        let still_ns = fleet.now().since(reading.progress_at);
+        if let Some(refusal) = fleet.refusal().filter(|_| still_ns >= NEVER_ANSWERED_NS) {
+            bail!("{refusal}; gave up after {} s", NEVER_ANSWERED_NS / MonotonicNs::SECOND);
+        }
+        if still_ns >= STALL_NS {
             bail!("no page came for {} s", STALL_NS / MonotonicNs::SECOND);
         }
         if reading.tokens_refused > TOKENS_REFUSED_MAX {
@@ -260,6 +266,15 @@ mod tests {
             Tally { found: 2, missing: 0, different: 1 },
         );
         check(&[a, Acknowledged { user: UserId(8), ..b }, c], Tally { found: 2, missing: 0, different: 1 });
+    }
+
+    /// An empty file ended with 0, which a script took for a proof.
+    #[test]
+    fn nothing_to_verify_is_no_proof() {
+        let acks = tempfile::NamedTempFile::new().expect("a file");
+        let (url, data) = (String::from("ws://127.0.0.1:1"), std::path::PathBuf::from("."));
+        let error = run(&Verify { url, data, acks: acks.path().to_path_buf() }).expect_err("refused");
+        assert!(error.to_string().starts_with("nothing to verify"), "{error}");
     }
 
     #[test]

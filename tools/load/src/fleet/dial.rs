@@ -18,6 +18,11 @@ impl Dialer {
         Self { gateway, source: 0 }
     }
 
+    /// Where the gateway is.
+    pub const fn gateway(&self) -> SocketAddr {
+        self.gateway
+    }
+
     /// A socket that is being connected.
     pub fn dial(&mut self) -> io::Result<TcpStream> {
         loop {
