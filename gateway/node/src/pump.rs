@@ -371,7 +371,10 @@ impl Core {
     fn take_reads(&mut self, now: Now) {
         while let Some(reply) = self.reads.take() {
             if reply.result == Err(ReadError::Damaged(Location::SNAPSHOT)) {
-                tracing::error!(shard = self.mesh.0.shard(), "a stream's entry in the snapshot is damaged");
+                tracing::error!(
+                    shard = self.mesh.0.shard(),
+                    "a stream's entry in the snapshot cannot be read"
+                );
             }
             let token = ReadToken(reply.token);
             let event = Event::ReadDone { token, records: reply.records, result: reply.result };

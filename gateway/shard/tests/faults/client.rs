@@ -6,7 +6,7 @@ use tidegate_ids::{
 };
 use tidegate_schema::{
     Body, ClientState, Encoder, ErrorCode, Frame, FrameHeader, GetRange, GroupCreate, Hello, List,
-    MembersAdd, MembersChange, MembersRemove, MessageFields, RangeSpan, Send, ServerFrame, frames,
+    MembersAdd, MembersChange, MembersRemove, MessageFields, RangeSpan, Send, ServerFrame, SkipSpan, frames,
 };
 use tidegate_ws::{Decoder, Item, Role, client, encode};
 
@@ -34,6 +34,7 @@ pub struct Page {
     pub head: Sequence,
     pub complete: bool,
     pub sequences: Vec<Sequence>,
+    pub skips: Vec<SkipSpan>,
 }
 
 /// One device.
@@ -275,7 +276,8 @@ impl Client {
                     self.tell((conversation, stamp.sequence), stamp.message_id);
                 }
                 let sequences = records.iter().map(|stamp| stamp.sequence).collect();
-                let page = Page { head: range.head, complete: range.complete, sequences };
+                let skips = range.skips.into_iter().collect();
+                let page = Page { head: range.head, complete: range.complete, sequences, skips };
                 self.pages.insert(conversation, page);
             }
             ServerFrame::Error(error) => {

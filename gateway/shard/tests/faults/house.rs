@@ -4,14 +4,17 @@
 use crate::client::Client;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::{HASH_VERSION, RateClass, Route};
-use tidegate_ids::{Incarnation, LogId, MonotonicNs, Now, Position, ShardIndex, UserId, WallMs};
+use tidegate_ids::{
+    ConversationId, Incarnation, LogId, MonotonicNs, Now, Position, Sequence, ShardIndex, StreamId, UserId,
+    WallMs,
+};
 use tidegate_shard::{
     Claims, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReadToken, ReceiveMode,
     Recovery, Shard, ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier, TransferKey,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, Guard, LogIdentity, MemoryMedium, PageEnd, ReadError,
-    RecordView, SegmentExtent, StagedBatch, read_page, recover, scan_chunk,
+    Appender, AppenderConfig, AppenderStart, DamageKind, Guard, LogIdentity, MemoryMedium, PageEnd,
+    ReadError, RecordView, SegmentExtent, StagedBatch, read_page, recover, scan_chunk,
 };
 
 pub const SHARDS: u16 = 2;
@@ -50,6 +53,8 @@ pub struct Disk {
     pub lost: Option<u64>,
     /// Whether there is room for segments.
     pub is_full: bool,
+    /// How many records are damaged.
+    pub damaged: u64,
 }
 
 impl Disk {
@@ -88,6 +93,21 @@ impl Disk {
                 true
             }
         }
+    }
+
+    /// Flips a byte in the body of a conversation's record.
+    pub fn damage(&mut self, conversation: ConversationId, sequence: Sequence) {
+        let mut found = None;
+        self.promised_records(|record| {
+            let wanted = record.head.stream == StreamId::conversation(conversation);
+            if wanted && record.head.sequence == sequence && record.head.kind < 16 {
+                found = Some((record.location, record.body.to_vec()));
+            }
+        });
+        let (location, mut body) = found.expect("a record to damage");
+        body[30] ^= 1;
+        self.seen.write(location.segment, u64::from(location.offset) + 96, &body);
+        self.damaged += 1;
     }
 
     /// Every record of every log that is promised, in order.
@@ -185,6 +205,7 @@ impl House {
     pub fn begin(mut disk: Disk) -> Self {
         let route = Route::new(SHARDS);
         let mut recovery = Recovery::new(route, None);
+        let mut damaged = 0;
         let (mut ends, mut starts, mut extents) = (Vec::new(), Vec::new(), BTreeMap::new());
         for shard in (0..SHARDS).map(ShardIndex) {
             let log = LogId { epoch: 1, shard };
@@ -193,11 +214,12 @@ impl House {
                 recovery.record(log, &record);
             });
             let found = found.unwrap();
-            assert_eq!(found.damage_count, 0, "{:?}", found.damage);
+            damaged += found.damage.iter().filter(|damage| damage.kind == DamageKind::Record).count() as u64;
             ends.push(LogEnd { log, end: found.end() });
             starts.push(found.previous);
             extents.insert(log, found.extents);
         }
+        assert_eq!(damaged, disk.damaged, "what is damaged is found, and nothing else");
         // What was found valid is synced before anything rests on it.
         disk.promised = disk.seen.clone();
         let seeds = recovery.finish(&ends, &[(1, SHARDS)]);

@@ -14,7 +14,7 @@ use house::{Disk, Harm, House, SHARDS};
 use std::collections::BTreeMap;
 use tidegate_domain::Route;
 use tidegate_ids::{ConversationId, DeviceId, MessageId, Sequence, ShardIndex, UserId};
-use tidegate_schema::{ErrorCode, deliver};
+use tidegate_schema::{ErrorCode, SkipReason, SkipSpan, deliver};
 use tidegate_shard::{Counter, Event};
 
 /// The nth user whose home is a shard.
@@ -387,4 +387,35 @@ fn a_device_that_comes_back_to_its_place_is_greeted_once() {
     house.settle();
     assert!(house.clients[ANN].welcomed);
     assert_eq!(house.clients[ANN].closes, Vec::<u16>::new());
+}
+
+/// One flipped bit: the record is skipped with its reason, its place and number stay taken, and everybody goes on.
+#[test]
+fn a_damaged_record_costs_itself() {
+    let pair = pairs()[0];
+    let last = truth(&run(None, None).kill().0).records[&pair].len() as u64;
+    for lost in (1..last).map(Sequence) {
+        let (mut disk, clients) = run(None, None).kill();
+        disk.damage(pair, lost);
+        let mut house = House::start(disk);
+        house.clients.extend(clients.into_iter().take(2));
+        house.clients[BEN].online = true;
+        house.settle();
+        house.clients[ANN].pages.clear();
+        house.clients[ANN].read(pair);
+        house.settle();
+        let page = house.clients[ANN].pages[&pair].clone();
+        let sound: Vec<Sequence> = (1..=last).map(Sequence).filter(|sequence| *sequence != lost).collect();
+        let skip = SkipSpan { from: lost, to: lost, reason: SkipReason::Damaged };
+        assert_eq!((page.sequences, page.skips, page.complete), (sound, vec![skip], true));
+        for client in [ANN, BEN] {
+            house.clients[client].errors.clear();
+            say(&mut house, client, pair, "still here");
+            house.settle();
+            let one = &house.clients[client];
+            assert!(one.is_settled(), "{lost} {client}: {:?} {} {:?}", one.errors, one.welcomed, one.closes);
+        }
+        let heads = house.clients[BEN].told.keys().filter(|(id, _)| *id == pair).map(|(_, at)| *at).max();
+        assert_eq!(heads, Some(Sequence(last + 1)), "Ben got what Ann said");
+    }
 }
