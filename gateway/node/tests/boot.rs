@@ -332,3 +332,29 @@ fn a_token_of_the_command_is_a_token_of_the_directory() {
     let claims = token::Verifier::new(&secret).verify(printed.stdout.trim_ascii_end(), now).unwrap();
     assert_eq!((claims.user.0, claims.device.map(|device| device.0)), (7, Some(3)));
 }
+
+#[test]
+fn damage_that_a_start_finds_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let damage = |gateway: &Running| {
+        let metrics = get(gateway.admin, "/metrics");
+        let line = metrics.lines().find(|line| line.starts_with("tidegate_recovery_damage")).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+    };
+    let gateway = Running::start(serve(dir.path(), &["--shards", "1"]));
+    assert_eq!(damage(&gateway), 0);
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    chat.args(["chat", "--user", "1", "--to", "2", "--url", &format!("ws://{}/ws", gateway.ws), "--data"]);
+    let mut chat = chat.arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    chat.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    assert!(chat.wait().unwrap().success());
+    assert_eq!(gateway.stop(), Some(0));
+    let segment = dir.path().join("log/1/0/1.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let hello = bytes.windows(5).position(|window| window == b"hello").unwrap();
+    bytes[hello] = b'j';
+    std::fs::write(&segment, bytes).unwrap();
+    let gateway = Running::start(serve(dir.path(), &["--shards", "1"]));
+    assert!(damage(&gateway) > 0);
+    assert_eq!(gateway.stop(), Some(0));
+}
