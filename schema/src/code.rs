@@ -1,7 +1,7 @@
 //! Error codes and close codes (PROTOCOL, "Errors" and "Closes").
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $name:ident = $value:literal $label:literal $temporary:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $value:literal $label:literal $temporary:literal $sentence:literal,)*) => {
         /// Why a request was refused. Never used again for something else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
@@ -26,6 +26,12 @@ macro_rules! error_codes {
                 match self { $(Self::$name => $label,)* Self::Other(_) => "OTHER" }
             }
 
+            /// What it means, in a sentence for people.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence,)* Self::Other(_) => "The request was refused." }
+            }
+
             /// Whether the same request may succeed later.
             #[must_use]
             pub const fn is_temporary(self) -> bool {
@@ -47,61 +53,89 @@ macro_rules! error_codes {
 
 error_codes! {
     /// A fault of the gateway.
-    Internal = 100 "INTERNAL" true,
+    Internal = 100 "INTERNAL" true
+        "The gateway has made a mistake.",
     /// What the request needs is not reachable now.
-    Unavailable = 101 "UNAVAILABLE" true,
+    Unavailable = 101 "UNAVAILABLE" true
+        "What this needs cannot be reached at the moment.",
     /// A queue or table is full.
-    Overloaded = 102 "OVERLOADED" true,
+    Overloaded = 102 "OVERLOADED" true
+        "The gateway is busy at the moment.",
     /// Too many requests; the frame says how long to wait.
-    RateLimited = 103 "RATE_LIMITED" true,
+    RateLimited = 103 "RATE_LIMITED" true
+        "Rate limit exceeded. Please slow down.",
     /// No answer in time.
-    Timeout = 104 "TIMEOUT" true,
+    Timeout = 104 "TIMEOUT" true
+        "There was no answer in time.",
     /// A body that does not verify.
-    BadFrame = 200 "BAD_FRAME" false,
+    BadFrame = 200 "BAD_FRAME" false
+        "The frame's body is not sound.",
     /// An unknown kind of request.
-    Unsupported = 201 "UNSUPPORTED" false,
+    Unsupported = 201 "UNSUPPORTED" false
+        "The gateway does not support this.",
     /// A field with a value that makes no sense.
-    BadArgument = 202 "BAD_ARGUMENT" false,
+    BadArgument = 202 "BAD_ARGUMENT" false
+        "A field has a value that makes no sense.",
     /// Above a limit of bytes or counts.
-    TooLarge = 203 "TOO_LARGE" false,
+    TooLarge = 203 "TOO_LARGE" false
+        "This is larger than the gateway takes.",
     /// No token, or not a valid one.
-    Unauthenticated = 300 "UNAUTHENTICATED" false,
+    Unauthenticated = 300 "UNAUTHENTICATED" false
+        "The token is not valid.",
     /// The token has expired: take a new one.
-    TokenExpired = 301 "TOKEN_EXPIRED" true,
+    TokenExpired = 301 "TOKEN_EXPIRED" true
+        "The token has expired.",
     /// The user may not do this.
-    Forbidden = 302 "FORBIDDEN" false,
+    Forbidden = 302 "FORBIDDEN" false
+        "You may not do this.",
     /// The user is suspended.
-    Suspended = 303 "SUSPENDED" false,
+    Suspended = 303 "SUSPENDED" false
+        "Your account is suspended.",
     /// The other side blocks the user.
-    Blocked = 304 "BLOCKED" false,
+    Blocked = 304 "BLOCKED" false
+        "The other side does not take messages from you.",
     /// There is no such conversation.
-    NoConversation = 400 "NO_CONVERSATION" false,
+    NoConversation = 400 "NO_CONVERSATION" false
+        "There is no such conversation.",
     /// The user is not a member.
-    NotMember = 401 "NOT_MEMBER" false,
+    NotMember = 401 "NOT_MEMBER" false
+        "You are not a member of this conversation.",
     /// The group is full.
-    GroupFull = 402 "GROUP_FULL" false,
+    GroupFull = 402 "GROUP_FULL" false
+        "The group has as many members as it may have.",
     /// The member version has moved.
-    VersionConflict = 403 "VERSION_CONFLICT" false,
+    VersionConflict = 403 "VERSION_CONFLICT" false
+        "The members have changed meanwhile.",
     /// There is no such thing.
-    NotFound = 404 "NOT_FOUND" false,
+    NotFound = 404 "NOT_FOUND" false
+        "There is no such thing.",
     /// Below the first available sequence, or above the head.
-    SequenceUnavailable = 405 "SEQUENCE_UNAVAILABLE" false,
+    SequenceUnavailable = 405 "SEQUENCE_UNAVAILABLE" false
+        "This part of the conversation is not available.",
     /// The same number or client id for something else.
-    IdempotencyConflict = 410 "IDEMPOTENCY_CONFLICT" false,
+    IdempotencyConflict = 410 "IDEMPOTENCY_CONFLICT" false
+        "Another command has this number already.",
     /// Not the next number; the frame says which is.
-    OutOfOrder = 411 "OUT_OF_ORDER" true,
+    OutOfOrder = 411 "OUT_OF_ORDER" true
+        "This is not the command that is expected next.",
     /// The sender's list of devices is old.
-    StaleDevices = 500 "STALE_DEVICES" false,
+    StaleDevices = 500 "STALE_DEVICES" false
+        "The list of devices is out of date.",
     /// No prekey is left.
-    NoPrekeys = 501 "NO_PREKEYS" false,
+    NoPrekeys = 501 "NO_PREKEYS" false
+        "No key is left to begin with.",
     /// The encryption epoch has moved.
-    EpochConflict = 502 "EPOCH_CONFLICT" false,
+    EpochConflict = 502 "EPOCH_CONFLICT" false
+        "The encryption has moved on meanwhile.",
     /// The conversation takes sealed messages only.
-    EncryptionRequired = 503 "ENCRYPTION_REQUIRED" false,
+    EncryptionRequired = 503 "ENCRYPTION_REQUIRED" false
+        "The conversation takes sealed messages only.",
     /// Refused by moderation.
-    Moderated = 600 "MODERATED" false,
+    Moderated = 600 "MODERATED" false
+        "The message was refused by moderation.",
     /// A quota is used up.
-    Quota = 601 "QUOTA" false,
+    Quota = 601 "QUOTA" false
+        "A quota is used up.",
 }
 
 impl ErrorCode {

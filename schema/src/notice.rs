@@ -89,14 +89,14 @@ pub struct Error<'a> {
 }
 
 impl Error<'_> {
-    /// An error with its code alone.
+    /// An error with its code and what that means, in a sentence for people.
     #[must_use]
     pub const fn new(code: ErrorCode) -> Self {
         Self {
             code,
             temporary: code.is_temporary(),
             retry_after_ms: 0,
-            text: &[],
+            text: code.sentence().as_bytes(),
             detail: &[],
             expected_number: CommandNumber(0),
             index: 0,

@@ -32,7 +32,7 @@ pub use number::{DeviceNumbers, LastCommand, Lost, NumberVerdict};
 pub use queue::{
     AboveWindow, Answer, AskedRange, Consumed, DeviceQueue, NoCredit, OpenRange, Push, QueueChange,
 };
-pub use quota::{RateClass, TokenBucket};
+pub use quota::{Quota, RateClass};
 pub use reject::Reject;
 pub use route::{HASH_VERSION, Route, virtual_shard};
 pub use user::{ConversationEntry, User, UserRecord};

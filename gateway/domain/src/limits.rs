@@ -1,5 +1,7 @@
 //! Limits of the rules, each with its reason and what recovers a refusal.
 
+use tidegate_ids::MonotonicNs;
+
 /// Devices of one user. An eleventh evicts the one unseen longest (DECISIONS, Identity); if all are connected the
 /// newcomer is refused with `QUOTA` and comes back when one has gone.
 pub const DEVICES_PER_USER_MAX: usize = 10;
@@ -28,6 +30,20 @@ pub const INTERVALS_PER_GROUP_MAX: usize = 8192;
 pub const NUMBERS_PER_CONVERSATION_MAX: usize = 16_384;
 
 const _: () = assert!(NUMBERS_PER_CONVERSATION_MAX >= 500 * DEVICES_PER_USER_MAX);
+
+/// Records a user of the default class may cause at once: 100 messages a minute (REQUIREMENTS 156).
+pub const RECORDS_BURST: u64 = 100;
+
+/// How long one of them takes to come back: a hundredth of a minute.
+pub const RECORD_REFILL_NS: u64 = 60 * MonotonicNs::SECOND / 100;
+
+/// Users that a user of the default class may add to groups at once: two groups of the 500 members that are usual. Each may
+/// be a stream of its own at its home, whether anybody is behind the id or not (decision 0008).
+pub const INVITATIONS_BURST: u64 = 1000;
+
+/// How long one of them takes to come back: 100 a minute, as many as records, so that inviting makes no more streams than
+/// writing to strangers does.
+pub const INVITATION_REFILL_NS: u64 = RECORD_REFILL_NS;
 
 /// Limits an operator may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::event::{ConnectionId, TransferKey};
 use crate::mesh_frame::Origin;
-use tidegate_domain::{RateClass, TokenBucket};
+use tidegate_domain::RateClass;
 use tidegate_ids::{Attempt, Generation, MonotonicNs};
 use tidegate_schema::Resync;
 use tidegate_ws::Decoder;
@@ -58,7 +58,10 @@ pub(crate) struct Connection {
     pub(crate) heard: MonotonicNs,
     /// When the send in flight began.
     pub(crate) send_began: MonotonicNs,
-    pub(crate) bucket: TokenBucket,
+    /// When the message that is incomplete began.
+    pub(crate) message_began: MonotonicNs,
+    /// The class of limits that the token named.
+    pub(crate) rate: RateClass,
     pub(crate) ranges_in_flight: u8,
     pub(crate) active: bool,
     pub(crate) flush_queued: bool,
@@ -79,7 +82,8 @@ impl Connection {
             unanswered: 0,
             heard: now,
             send_began: now,
-            bucket: TokenBucket::new(RateClass::Default, now),
+            message_began: now,
+            rate: RateClass::Default,
             ranges_in_flight: 0,
             active: true,
             flush_queued: false,

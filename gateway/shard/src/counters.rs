@@ -49,6 +49,8 @@ counters! {
     HeartbeatsMissed = "heartbeats_missed",
     /// Connections closed because their socket stayed full.
     SlowConsumers = "slow_consumers",
+    /// Times a connection was not read on because it does not take what it is sent.
+    ReadsPaused = "reads_paused",
     /// Connections closed because a table or pool was full.
     ConnectionsRefused = "connections_refused",
     /// Commands appended.

@@ -1,18 +1,18 @@
 //! The edge: bytes become WebSocket messages, frames and requests; each frame is verified once, here.
 
 use crate::bytes::UserList;
-use crate::connection::{Connection, Phase};
+use crate::connection::Phase;
 use crate::counters::Counter;
 use crate::event::ConnectionId;
-use crate::limits::{RANGES_PER_CONNECTION_MAX, UNANSWERED_PER_CONNECTION_MAX, UNSENT_BYTES_MAX};
+use crate::limits::{RANGES_PER_CONNECTION_MAX, UNANSWERED_PER_CONNECTION_MAX};
 use crate::mesh_frame::{MemberCommand, Origin, Request, Span};
-use crate::output::{Output, ReceiveMode};
 use crate::port::Lane;
 use crate::shard::{Shard, Turn};
+use crate::unsent::LatePong;
 use tidegate_domain::{QueueChange, UserRecord, group_id};
 use tidegate_ids::{CommandNumber, PushNumber, RequestId, Sequence, UserId};
 use tidegate_schema::{
-    ClientFrame, ClientState, CloseCode, Error, ErrorCode, FrameKind, GetRange, GroupCreate, List,
+    ClientFrame, ClientState, CloseCode, Error, ErrorCode, FrameKind, GetRange, GroupCreate, Leave, List,
     MembersChange, MessageFields, MessageKind, Okay, RangeSpan, Send, frames,
 };
 use tidegate_ws::{Decoder, Item, Role, encode};
@@ -57,22 +57,15 @@ impl Shard {
         self.rearm(id);
     }
 
-    /// A single-shot receive is spent: the next is armed unless the connection is about to leave or to close.
-    fn rearm(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else { return };
-        if matches!(connection.phase, Phase::Upgrading | Phase::Upgraded) {
-            self.outputs.push_back(Output::Receive { connection: id, mode: ReceiveMode::Once });
-        }
-    }
-
     /// Takes messages out of the bytes, one after another, until they end or the connection changes its phase.
     pub(crate) fn decode(&mut self, id: ConnectionId, bytes: &mut [u8], turn: &mut Turn<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut decoder = connection.decoder.clone();
         let mut held = std::mem::take(&mut connection.held);
         let held_before = held.capacity();
-        let mut at = 0;
-        let mut failed = None;
+        let (mut at, mut failed, mut late) = (0, None, LatePong::default());
+        // Whether what is incomplete in the end began in these bytes.
+        let mut begins_here = decoder.is_idle();
         loop {
             let spare = self.limits.held_bytes_max.saturating_sub(self.held_bytes);
             let step = decoder.decode_growing(&mut bytes[at..], &mut held, |held, additional| {
@@ -87,9 +80,10 @@ impl Shard {
                 Ok(step) => {
                     at += step.consumed;
                     let Some(item) = step.item else { break };
-                    if self.on_item(id, item, turn).is_err() {
+                    if self.on_item(id, item, &mut late, turn).is_err() {
                         break;
                     }
+                    begins_here |= decoder.is_idle();
                 }
                 Err(error) => {
                     failed = Some(error);
@@ -104,7 +98,11 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.decoder = decoder;
             connection.held = held;
+            if begins_here {
+                connection.message_began = turn.now.monotonic;
+            }
         }
+        self.pong_late(id, &late);
         if let Some(error) = failed {
             self.stats.count(Counter::ProtocolErrors);
             self.close(id, CloseCode(error.code().get()), error.reason());
@@ -116,15 +114,19 @@ impl Shard {
         }
     }
 
-    fn on_item(&mut self, id: ConnectionId, item: Item<'_>, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    fn on_item(
+        &mut self,
+        id: ConnectionId,
+        item: Item<'_>,
+        late: &mut LatePong,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Stop> {
         let Some(phase) = self.connections.get(id).map(|connection| connection.phase) else {
             return Err(Stop);
         };
         match item {
             Item::Ping(payload) => {
-                if let Some(out) = self.connections.writer(id) {
-                    encode::pong(out, payload, None);
-                }
+                self.pong(id, payload, late);
                 Ok(())
             }
             Item::Pong(_) => Ok(()),
@@ -226,16 +228,7 @@ impl Shard {
             ClientFrame::GroupCreate(create) => self.on_group_create(id, origin, &create, turn),
             ClientFrame::MembersAdd(change) => self.on_members_change(id, origin, &change, true, turn),
             ClientFrame::MembersRemove(change) => self.on_members_change(id, origin, &change, false, turn),
-            ClientFrame::Leave(leave) => {
-                let request = Request::Members {
-                    origin: *origin,
-                    conversation: leave.conversation,
-                    number: leave.number,
-                    client_id: leave.client_id,
-                    command: MemberCommand::Leave,
-                };
-                self.send_command(id, &request, turn);
-            }
+            ClientFrame::Leave(leave) => self.on_leave(id, origin, &leave, turn),
             ClientFrame::MembersGet(get) => {
                 let (conversation, after) = (get.conversation, get.after.unwrap_or(UserId(0)));
                 let limit = get.limit;
@@ -264,11 +257,25 @@ impl Shard {
         if create.name.len() > tidegate_domain::GROUP_NAME_BYTES_MAX {
             return self.refuse_frame(id, origin.request, 0, ErrorCode::TooLarge, b"name");
         }
+        if !self.take_quota(id, origin, create.users.iter().count(), turn) {
+            return;
+        }
         let conversation = group_id(origin.user, origin.device, &create.client_id);
         let users = user_bytes(create.users);
         let (client_id, name, users) = (create.client_id, create.name, UserList(&users));
         let request = Request::Create { origin: *origin, conversation, client_id, name, users };
         self.send_command(id, &request, turn);
+    }
+
+    /// Whether the user may cause one more record, and add so many users; if not, it is refused here. What is spent is the
+    /// user's, kept at their home: another connection, or a token of another class, gives nothing back.
+    fn take_quota(&mut self, id: ConnectionId, origin: &Origin, invited: usize, turn: &mut Turn<'_>) -> bool {
+        let Some(rate) = self.connections.get(id).map(|connection| connection.rate) else { return false };
+        let Some(hot) = self.streams.users.get_mut(&origin.user) else { return false };
+        let Err(retry_after_ms) = hot.quota.take(rate, turn.now.monotonic, invited) else { return true };
+        let error = Error { retry_after_ms, index: origin.index, ..Error::new(ErrorCode::RateLimited) };
+        self.write_error(id, origin.request, &error);
+        false
     }
 
     fn on_ack(&mut self, id: ConnectionId, origin: &Origin, number: PushNumber) {
@@ -309,12 +316,8 @@ impl Shard {
                 b"conversation",
             );
         }
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Err(retry_after_ms) = connection.bucket.take(turn.now.monotonic) {
-            let text = b"Rate limit exceeded. Please slow down.";
-            let error =
-                Error { retry_after_ms, text, index: origin.index, ..Error::new(ErrorCode::RateLimited) };
-            return self.write_error(id, origin.request, &error);
+        if !self.take_quota(id, origin, 0, turn) {
+            return;
         }
         let request = Request::Send {
             origin: *origin,
@@ -335,6 +338,10 @@ impl Shard {
         add: bool,
         turn: &mut Turn<'_>,
     ) {
+        let invited = if add { change.users.iter().count() } else { 0 };
+        if !self.take_quota(id, origin, invited, turn) {
+            return;
+        }
         let users = user_bytes(change.users);
         let (version, users) = (Sequence(change.member_version), UserList(&users));
         let command = if add {
@@ -350,6 +357,19 @@ impl Shard {
             command,
         };
         self.send_command(id, &request, turn);
+    }
+
+    fn on_leave(&mut self, id: ConnectionId, origin: &Origin, leave: &Leave, turn: &mut Turn<'_>) {
+        if self.take_quota(id, origin, 0, turn) {
+            let request = Request::Members {
+                origin: *origin,
+                conversation: leave.conversation,
+                number: leave.number,
+                client_id: leave.client_id,
+                command: MemberCommand::Leave,
+            };
+            self.send_command(id, &request, turn);
+        }
     }
 
     fn on_get_range(&mut self, id: ConnectionId, origin: &Origin, range: &GetRange, turn: &mut Turn<'_>) {
@@ -447,75 +467,6 @@ impl Shard {
         self.stats.count(Counter::ProtocolErrors);
         self.close(id, CloseCode::PROTOCOL_ERROR, reason);
     }
-
-    /// Sends what was gathered, one send a connection at a time.
-    pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
-        let mut queued = std::mem::take(&mut self.connections.to_flush);
-        for id in queued.drain(..) {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.flush_queued = false;
-            self.flush_one(id, turn);
-        }
-        self.connections.to_flush = queued;
-    }
-
-    pub(crate) fn flush_one(&mut self, id: ConnectionId, turn: &mut Turn<'_>) {
-        let fresh = self.buffers.pop().unwrap_or_default();
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.in_flight_bytes > 0 || connection.out.is_empty() || connection.phase == Phase::Closed {
-            return self.recycle(fresh);
-        }
-        let buffer = std::mem::replace(&mut connection.out, fresh);
-        connection.in_flight_bytes = buffer.len() as u32;
-        connection.send_began = turn.now.monotonic;
-        self.stats.add(Counter::BytesSent, buffer.len() as u64);
-        let full =
-            connection.unsent_bytes() > UNSENT_BYTES_MAX && is_multishot(connection) && !connection.paused;
-        if full {
-            connection.paused = true;
-            self.outputs.push_back(Output::Receive { connection: id, mode: ReceiveMode::Pause });
-        }
-        self.outputs.push_back(Output::Send { connection: id, buffer });
-    }
-
-    pub(crate) fn on_send_done(
-        &mut self,
-        id: ConnectionId,
-        buffer: Vec<u8>,
-        sent: bool,
-        turn: &mut Turn<'_>,
-    ) {
-        self.recycle(buffer);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.in_flight_bytes = 0;
-        if !sent {
-            return self.close_now(id, turn);
-        }
-        if connection.paused && connection.unsent_bytes() <= UNSENT_BYTES_MAX / 2 {
-            connection.paused = false;
-            self.outputs.push_back(Output::Receive { connection: id, mode: ReceiveMode::Multishot });
-        }
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let empty = connection.out.is_empty();
-        if empty {
-            // An idle connection owns no heap block.
-            let spare = std::mem::take(&mut connection.out);
-            let phase = connection.phase;
-            self.recycle(spare);
-            match phase {
-                Phase::Closing => self.close_now(id, turn),
-                Phase::Greeting => self.try_greet(id, turn),
-                _ => {}
-            }
-        } else {
-            self.flush_one(id, turn);
-        }
-    }
-}
-
-/// Whether the connection has a receive that stays armed.
-const fn is_multishot(connection: &Connection) -> bool {
-    matches!(connection.phase, Phase::Session(_) | Phase::Echo)
 }
 
 fn frame_len(frame: &tidegate_schema::Frame<'_>) -> usize {

@@ -13,7 +13,7 @@ use crate::port::{Claims, Lane, TokenError};
 use crate::shard::{Shard, Turn};
 use crate::streams::{HotUser, Session};
 use std::collections::BTreeMap;
-use tidegate_domain::{RateClass, Registration, TokenBucket, UserRecord};
+use tidegate_domain::{RateClass, Registration, UserRecord};
 use tidegate_ids::{DeviceId, Generation, MonotonicNs, RequestId, StreamId, UserId};
 use tidegate_schema::{
     ClientState, CloseCode, Error, ErrorCode, Hello, Limits, Resync, Welcome, limits::CREDIT_FRAMES_MAX,
@@ -188,7 +188,7 @@ impl Shard {
         match self.claims(token, origin.device, turn) {
             Ok(claims) if claims.user == origin.user => {
                 if let Some(connection) = self.connections.get_mut(id) {
-                    connection.bucket = TokenBucket::new(claims.rate, turn.now.monotonic);
+                    connection.rate = claims.rate;
                 }
                 self.write_ok(id, origin.request);
             }
@@ -415,7 +415,7 @@ impl Shard {
         connection.phase = Phase::Session(greeting.origin);
         connection.active = greeting.active;
         connection.heard = turn.now.monotonic;
-        connection.bucket = TokenBucket::new(greeting.rate, turn.now.monotonic);
+        connection.rate = greeting.rate;
         let mut leftover = std::mem::take(&mut connection.held);
         self.held_bytes -= leftover.capacity();
         let limits = Limits { members_max: self.limits.domain.group_members_max as u32, ..Limits::default() };

@@ -43,6 +43,7 @@ mod state;
 mod streams;
 mod table;
 mod tick;
+mod unsent;
 mod walk;
 
 pub use boot::{LogEnd, Recovery, ShardSeed};

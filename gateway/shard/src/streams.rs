@@ -5,7 +5,7 @@ use crate::limits::ShardLimits;
 use crate::table::{HotTable, IdHash, IdMap};
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
-use tidegate_domain::{Conversation, Record, User};
+use tidegate_domain::{Conversation, Quota, Record, User};
 use tidegate_ids::{
     Attempt, ConversationId, DeviceId, Generation, Location, Sequence, StreamId, StreamKind, UserId,
 };
@@ -175,6 +175,8 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) struct HotUser {
     pub(crate) user: User,
+    /// What they have spent of their class's limits; forgotten only when the table of users is full and they are away.
+    pub(crate) quota: Quota,
     pub(crate) sessions: Vec<Session>,
     /// Records since the newest state.
     pub(crate) since_state: u64,
@@ -182,7 +184,7 @@ pub(crate) struct HotUser {
 
 impl HotUser {
     pub(crate) fn new(id: UserId) -> Self {
-        Self { user: User::new(id), sessions: Vec::new(), since_state: 0 }
+        Self { user: User::new(id), quota: Quota::default(), sessions: Vec::new(), since_state: 0 }
     }
 
     pub(crate) fn session(&self, device: DeviceId) -> Option<&Session> {

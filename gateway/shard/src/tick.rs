@@ -69,7 +69,10 @@ impl Shard {
                     (self.limits.heartbeat_active_ms, self.limits.heartbeat_background_ms);
                 let period_ms = if connection.active { active_ms } else { background_ms };
                 let silence_max = u64::from(period_ms) * MonotonicNs::MILLISECOND * SILENT_PERIODS_MAX;
-                let incomplete = !connection.decoder.is_idle() && silent_ns >= self.limits.hello_deadline_ns;
+                // From the message's first byte: dripping bytes buys no time.
+                let incomplete = !connection.decoder.is_idle()
+                    && !connection.paused
+                    && now.since(connection.message_began) >= self.limits.hello_deadline_ns;
                 if stalled {
                     self.stats.count(Counter::SlowConsumers);
                     self.close(id, CloseCode::SLOW_CONSUMER, "the socket stayed full");

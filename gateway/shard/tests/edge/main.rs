@@ -1,0 +1,208 @@
+//! What a stranger does to the edge of a gateway: floods, drips, invents users, comes back with another token.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
+
+mod gateway;
+
+use gateway::{Gateway, MASK, token};
+use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, UserId};
+use tidegate_schema::{
+    Encoder, GetRange, GroupCreate, List, MembersAdd, MembersChange, MessageFields, RangeSpan, Refresh, Send,
+};
+use tidegate_shard::ShardLimits;
+use tidegate_ws::encode;
+
+/// What a connection that takes nothing may at most make the gateway take: the unsent limit, and what one receive adds.
+const TAKEN_BYTES_MAX: usize = 320 * 1024;
+const RECEIVE_BYTES: usize = 4096;
+
+fn pings() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < RECEIVE_BYTES {
+        encode::ping(&mut bytes, &[b'p'; 125], Some(MASK));
+    }
+    bytes
+}
+
+fn ranges() -> Vec<u8> {
+    let mut payload = Vec::new();
+    let conversation = ConversationId::direct(UserId(1), UserId(2));
+    let range = GetRange { conversation, span: RangeSpan::Between(Sequence(3), Sequence(3)), limit: 1 };
+    for id in 1000..1040 {
+        Encoder::new().frame(&mut payload, id, 0, &range);
+    }
+    let mut bytes = Vec::new();
+    encode::binary(&mut bytes, &payload, Some(MASK));
+    bytes
+}
+
+/// A socket that sent pings and never read made the gateway remember a gigabyte of pongs in nine seconds: a connection was
+/// held back when a send began, never while one was stuck, and not at all before its Hello.
+fn check_flood(open: impl Fn(&mut Gateway) -> u32, bytes: &[u8]) {
+    let mut gateway = Gateway::start(ShardLimits { echo: true, ..ShardLimits::default() });
+    let id = open(&mut gateway);
+    gateway.set_stuck(id, true);
+    let before = gateway.socket(id).taken_bytes;
+    let taken = (0..10_000).take_while(|_| gateway.receive(id, bytes)).count();
+    assert!(taken < 10_000, "it is read for ever");
+    let taken_bytes = gateway.socket(id).taken_bytes - before;
+    assert!(taken_bytes <= TAKEN_BYTES_MAX, "{taken_bytes} bytes were taken");
+    // One that takes what it is sent again is read again.
+    gateway.set_stuck(id, false);
+    assert!(gateway.receive(id, bytes), "it is never read again");
+}
+
+#[test]
+fn an_upgraded_socket_that_reads_no_pongs_is_not_read() {
+    check_flood(|gateway| gateway.open("/ws"), &pings());
+}
+
+#[test]
+fn a_session_that_reads_no_pongs_is_not_read() {
+    check_flood(|gateway| gateway.session(&token(1, "default"), 1), &pings());
+}
+
+#[test]
+fn a_session_that_reads_no_refusals_is_not_read() {
+    check_flood(|gateway| gateway.session(&token(1, "default"), 1), &ranges());
+}
+
+#[test]
+fn an_echo_that_is_not_read_is_not_read() {
+    check_flood(|gateway| gateway.open("/echo"), &pings());
+}
+
+/// Bytes that were received before the pause took effect still come: of their pings only the newest is answered.
+#[test]
+fn what_still_comes_of_a_paused_connection_adds_one_pong_a_receive() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let id = gateway.session(&token(1, "default"), 1);
+    gateway.set_stuck(id, true);
+    while gateway.receive(id, &pings()) {}
+    gateway.set_stuck(id, false);
+    let all = gateway.socket(id).pongs.len();
+    gateway.socket(id).pongs.clear();
+    gateway.set_stuck(id, true);
+    while gateway.receive(id, &pings()) {}
+    let late = 10;
+    let mut newest = Vec::new();
+    for round in 0..late {
+        let mut bytes = Vec::new();
+        (0..20_u8).for_each(|index| encode::ping(&mut bytes, &[round, index], Some(MASK)));
+        gateway.socket(id).armed = Some(tidegate_shard::ReceiveMode::Multishot);
+        assert!(gateway.receive(id, &bytes));
+        newest.push(vec![round, 19]);
+    }
+    gateway.set_stuck(id, false);
+    let pongs = &gateway.socket(id).pongs;
+    assert_eq!(pongs.len(), all + usize::from(late));
+    assert_eq!(pongs[all..], newest);
+}
+
+fn group(index: u64, users: &[UserId]) -> GroupCreate<'_> {
+    GroupCreate {
+        client_id: ClientId(u128::from(index).to_be_bytes()),
+        name: b"group",
+        users: List::new(users),
+    }
+}
+
+fn invented(from: u64) -> Vec<UserId> {
+    (from..from + 499).map(UserId).collect()
+}
+
+/// One token of the default class made thousands of groups of 500 invented users, each of them a stream, until nobody new
+/// could connect: only messages were counted.
+#[test]
+fn inventing_users_is_limited_by_the_minute() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let id = gateway.session(&token(1, "default"), 1);
+    let made = |gateway: &mut Gateway, id: u32, index: u64| {
+        let users = invented(1000 * index);
+        let request = gateway.request(id, &group(index, &users));
+        gateway.answer(id, request)
+    };
+    let answers: Vec<String> = (1..=4).map(|index| made(&mut gateway, id, index)).collect();
+    assert_eq!(answers, ["GroupCreated", "GroupCreated", "RATE_LIMITED", "RATE_LIMITED"]);
+    let streams = gateway.stats().streams;
+    assert!(streams <= 1010, "{streams} streams");
+    let of_group =
+        tidegate_domain::group_id(UserId(1), tidegate_ids::DeviceId(5), &ClientId(1_u128.to_be_bytes()));
+    let add = |gateway: &mut Gateway, number: u64, users: &[UserId]| {
+        let (number, client_id) = (CommandNumber(number), ClientId(77_u128.to_be_bytes()));
+        let users = List::new(users);
+        let change = MembersChange { conversation: of_group, number, client_id, member_version: 0, users };
+        let request = gateway.request(id, &MembersAdd(change));
+        gateway.answer(id, request)
+    };
+    assert_eq!(add(&mut gateway, 1, &invented(9000)), "RATE_LIMITED");
+    gateway.pass(300_000);
+    let id = gateway.session(&token(1, "default"), 2);
+    assert_eq!(made(&mut gateway, id, 5), "GroupCreated");
+}
+
+fn send_to(gateway: &mut Gateway, id: u32, from: u64, to: u64, number: u64) -> String {
+    let mut message = Vec::new();
+    let fields = MessageFields { body: b"hi", ..MessageFields::default() };
+    Encoder::new().message(&mut message, &fields).unwrap();
+    let conversation = ConversationId::direct(UserId(from), UserId(to));
+    let (number, client_id) = (CommandNumber(number), ClientId(u128::from(number).to_be_bytes()));
+    let request = gateway.request(id, &Send { conversation, number, client_id, message: &message });
+    gateway.answer(id, request)
+}
+
+/// What a user has spent was the connection's: another connection, and every `Refresh`, had a full bucket.
+#[test]
+fn neither_a_reconnect_nor_a_refresh_gives_back_what_is_spent() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let first = gateway.session(&token(1, "default"), 1);
+    for number in 1..=100 {
+        assert_eq!(send_to(&mut gateway, first, 1, 2, number), "SendAck");
+    }
+    assert_eq!(send_to(&mut gateway, first, 1, 2, 101), "RATE_LIMITED");
+    let refresh = |gateway: &mut Gateway, id, class| {
+        let request = gateway.request(id, &Refresh { token: token(1, class).as_bytes() });
+        assert_eq!(gateway.answer(id, request), "Ok");
+    };
+    refresh(&mut gateway, first, "default");
+    assert_eq!(send_to(&mut gateway, first, 1, 2, 101), "RATE_LIMITED");
+    let second = gateway.session(&token(1, "default"), 2);
+    assert_eq!(send_to(&mut gateway, second, 1, 2, 101), "RATE_LIMITED");
+    // Another class is another rate, and what is spent stays spent.
+    refresh(&mut gateway, second, "unlimited");
+    assert_eq!(send_to(&mut gateway, second, 1, 2, 101), "SendAck");
+    refresh(&mut gateway, second, "default");
+    assert_eq!(send_to(&mut gateway, second, 1, 2, 102), "RATE_LIMITED");
+    gateway.pass(600);
+    assert_eq!(send_to(&mut gateway, second, 1, 2, 102), "SendAck");
+}
+
+/// The deadline of an incomplete message was counted from its newest byte: a byte every few seconds kept it for ever.
+#[test]
+fn dripping_bytes_of_a_message_buys_no_time() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let id = gateway.session(&token(1, "default"), 1);
+    assert!(gateway.receive(id, &[0x82, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 1, 2, 3, 4]));
+    for _ in 0..4 {
+        gateway.pass(2000);
+        assert!(gateway.receive(id, &[0]), "it is in time yet");
+    }
+    gateway.pass(2500);
+    assert_eq!(gateway.socket(id).closed, Some(4009));
+}
+
+/// Messages that are cut anywhere, each of them complete in time, are no reason.
+#[test]
+fn whole_messages_that_are_cut_between_receives_are_in_time() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let id = gateway.session(&token(1, "default"), 1);
+    let mut bytes = Vec::new();
+    (0..2).for_each(|_| encode::ping(&mut bytes, b"a ping", Some(MASK)));
+    assert!(gateway.receive(id, &bytes[..5]));
+    for _ in 0..20 {
+        gateway.pass(1000);
+        let turned = [&bytes[5..], &bytes[..5]].concat();
+        assert!(gateway.receive(id, &turned));
+    }
+    assert_eq!(gateway.socket(id).closed, None);
+}
