@@ -225,6 +225,9 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
              limit to {slots} (ulimit -Hn, LimitNOFILE= of a unit), or set connections_max to {connections_max}"
         );
     }
+    if !config.listen.ip().is_loopback() {
+        tracing::warn!("any user id may be written to, also one that no token was issued for (users.open)");
+    }
     tracing::info!(
         shards,
         ring_entries = ring.submission_entries,

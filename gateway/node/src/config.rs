@@ -151,15 +151,22 @@ impl Config {
         Self::load(file, environment, cli::Serve { data, ..cli::Serve::default() })
     }
 
-    /// Whether any user id may be written to: as configured, else on loopback only (PROTOCOL, Token).
+    /// Whether any user id may be written to (PROTOCOL, Token): always, for now (decision 0006).
     #[must_use]
-    pub fn users_open(&self) -> bool {
-        self.users.open.unwrap_or_else(|| self.listen.ip().is_loopback())
+    pub const fn users_open(&self) -> bool {
+        true
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         if let Some(shards) = self.shards {
             within("shards", usize::from(shards), 1, usize::from(SHARDS_MAX))?;
+        }
+        if self.users.open == Some(false) {
+            return Err(ConfigError::Value {
+                key: "users.open",
+                value: String::from("false"),
+                rule: String::from("this version cannot yet refuse messages to users it does not know"),
+            });
         }
         if self.token.secret.is_some() && self.token.secret_file.is_some() {
             return Err(ConfigError::Value {
