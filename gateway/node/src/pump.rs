@@ -118,6 +118,8 @@ pub struct Pump {
     space: Arc<Space>,
     /// What the shard was told of it.
     low_space: bool,
+    /// What was said of the shard's table of streams.
+    streams_full: bool,
     clock: Clock,
     next_tick: MonotonicNs,
     next_publish: MonotonicNs,
@@ -163,6 +165,7 @@ impl Pump {
             board: setup.board,
             space: setup.space,
             low_space: false,
+            streams_full: false,
             clock: setup.clock,
             next_tick: MonotonicNs(0),
             next_publish: MonotonicNs(0),
@@ -251,6 +254,7 @@ impl Pump {
             self.next_count = now.monotonic.after(COUNT_RANGES_INTERVAL_MS * MonotonicNs::MILLISECOND);
             self.core.shard.count_open_ranges();
         }
+        self.tell_streams();
         let core = &mut self.core;
         let measured = Measured {
             mesh: *core.mesh.0.counters(),
@@ -261,6 +265,21 @@ impl Pump {
             shard: Some(core.shard.stats()),
         };
         self.board.publish(core.mesh.0.shard(), &measured);
+    }
+
+    /// Says when the table of streams becomes full, and when it has room again.
+    fn tell_streams(&mut self) {
+        let (full, shard) = (self.core.shard.stats().streams_full, self.core.mesh.0.shard());
+        match (self.streams_full, full) {
+            (false, true) => tracing::error!(
+                shard,
+                "the table of streams is full: commands that need a place in it are refused until a snapshot makes room; \
+                 limits.locators_max is its size"
+            ),
+            (true, false) => tracing::info!(shard, "the table of streams has room again"),
+            _ => {}
+        }
+        self.streams_full = full;
     }
 
     /// Wakes peers, submits, and sleeps if there is nothing to do: not before the flag is up and the rings are empty.

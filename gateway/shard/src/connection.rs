@@ -3,7 +3,7 @@
 use crate::event::{ConnectionId, TransferKey};
 use crate::mesh_frame::Origin;
 use tidegate_domain::RateClass;
-use tidegate_ids::{Attempt, Generation, MonotonicNs};
+use tidegate_ids::{Attempt, Generation, MonotonicNs, WallMs};
 use tidegate_schema::Resync;
 use tidegate_ws::Decoder;
 
@@ -16,6 +16,8 @@ pub(crate) struct Greeting {
     pub(crate) credit: u16,
     pub(crate) active: bool,
     pub(crate) rate: RateClass,
+    /// When the token does.
+    pub(crate) expires: WallMs,
     pub(crate) version: u16,
     /// What the client does before it sends; known once the device is registered.
     pub(crate) resync: Resync,
@@ -60,8 +62,9 @@ pub(crate) struct Connection {
     pub(crate) send_began: MonotonicNs,
     /// When the message that is incomplete began.
     pub(crate) message_began: MonotonicNs,
-    /// The class of limits that the token named.
+    /// The class of limits that the token named, and when it expires.
     pub(crate) rate: RateClass,
+    pub(crate) expires: WallMs,
     pub(crate) ranges_in_flight: u8,
     pub(crate) active: bool,
     pub(crate) flush_queued: bool,
@@ -84,6 +87,7 @@ impl Connection {
             send_began: now,
             message_began: now,
             rate: RateClass::Default,
+            expires: WallMs(u64::MAX),
             ranges_in_flight: 0,
             active: true,
             flush_queued: false,

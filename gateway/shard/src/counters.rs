@@ -89,6 +89,10 @@ counters! {
     WritesFailed = "log_writes_failed",
     /// Commands refused because the disk is nearly full.
     RefusedForSpace = "commands_refused_for_space",
+    /// Commands refused because the table of streams is full.
+    RefusedForStreams = "commands_refused_for_streams",
+    /// Sessions closed because their token had expired.
+    TokensExpired = "tokens_expired",
     /// Bytes committed, padding included.
     CommitBytes = "commit_bytes",
     /// Streams loaded.
@@ -151,6 +155,8 @@ pub struct ShardStats {
     pub no_segment: bool,
     /// Whether commands are refused because the disk is nearly full.
     pub low_space: bool,
+    /// Whether the table of streams is full: commands that need another place in it are refused.
+    pub streams_full: bool,
     /// Whether connections may be accepted.
     pub ready: bool,
 }
@@ -174,6 +180,7 @@ impl Default for ShardStats {
             latched: false,
             no_segment: false,
             low_space: false,
+            streams_full: false,
             ready: false,
         }
     }

@@ -10,7 +10,7 @@ use crate::port::Lane;
 use crate::shard::{Shard, Turn};
 use crate::unsent::LatePong;
 use tidegate_domain::{QueueChange, UserRecord, group_id};
-use tidegate_ids::{CommandNumber, PushNumber, RequestId, Sequence, UserId};
+use tidegate_ids::{CommandNumber, ConversationKind, PushNumber, RequestId, Sequence, UserId};
 use tidegate_schema::{
     ClientFrame, ClientState, CloseCode, Error, ErrorCode, FrameKind, GetRange, GroupCreate, Leave, List,
     MembersChange, MessageFields, MessageKind, Okay, RangeSpan, Send, frames,
@@ -175,6 +175,11 @@ impl Shard {
                 (Phase::Upgraded, Ok(ClientFrame::Hello(hello))) if payload.len() == frame_len(&frame) => {
                     return self.on_hello(id, request, &hello, turn);
                 }
+                // What is wrong with a body is said, and the next may be better, within the deadline.
+                (Phase::Upgraded, Err(error)) if frame.header.kind == FrameKind::Hello as u16 => {
+                    self.stats.count(Counter::ProtocolErrors);
+                    self.refuse_frame(id, request, 0, error.code(), error.field().as_bytes());
+                }
                 (Phase::Upgraded, _) => {
                     self.protocol_error(id, "the first message is one Hello");
                     return Err(Stop);
@@ -199,6 +204,9 @@ impl Shard {
         frame: &ClientFrame<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Stop> {
+        if self.refuse_expired(id, origin, frame, turn) {
+            return Ok(());
+        }
         match *frame {
             ClientFrame::Ack(number) => self.on_ack(id, origin, number),
             ClientFrame::Ping => {
@@ -247,6 +255,30 @@ impl Shard {
         Ok(())
     }
 
+    /// Refuses a command of a session whose token has expired; it goes on with a `Refresh`, and is closed after a grace.
+    fn refuse_expired(
+        &mut self,
+        id: ConnectionId,
+        origin: &Origin,
+        frame: &ClientFrame<'_>,
+        turn: &Turn<'_>,
+    ) -> bool {
+        let valid = self.connections.get(id).is_some_and(|connection| turn.now.wall < connection.expires);
+        let answers = match frame {
+            _ if valid => return false,
+            ClientFrame::Ack(_) | ClientFrame::Ping | ClientFrame::Pong | ClientFrame::ClientState(_) => {
+                return false;
+            }
+            ClientFrame::Refresh(_) | ClientFrame::Hello(_) => return false,
+            ClientFrame::SendBatch(batch) => batch.items.iter().count(),
+            _ => 1,
+        };
+        for index in 0..answers {
+            self.refuse_frame(id, origin.request, index as u16, ErrorCode::TokenExpired, b"");
+        }
+        true
+    }
+
     fn on_group_create(
         &mut self,
         id: ConnectionId,
@@ -256,6 +288,9 @@ impl Shard {
     ) {
         if create.name.len() > tidegate_domain::GROUP_NAME_BYTES_MAX {
             return self.refuse_frame(id, origin.request, 0, ErrorCode::TooLarge, b"name");
+        }
+        if names_nobody(create.users) {
+            return self.refuse_frame(id, origin.request, 0, ErrorCode::BadArgument, b"users");
         }
         if !self.take_quota(id, origin, create.users.iter().count(), turn) {
             return;
@@ -307,7 +342,8 @@ impl Shard {
         if message.kind == MessageKind::System {
             return self.refuse_frame(id, origin.request, origin.index, ErrorCode::Forbidden, b"kind");
         }
-        if send.conversation.kind().is_none() {
+        let is_nobody = matches!(send.conversation.kind(), Some(ConversationKind::Direct(UserId(0), _)));
+        if is_nobody || send.conversation.kind().is_none() {
             return self.refuse_frame(
                 id,
                 origin.request,
@@ -338,6 +374,9 @@ impl Shard {
         add: bool,
         turn: &mut Turn<'_>,
     ) {
+        if names_nobody(change.users) {
+            return self.refuse_frame(id, origin.request, 0, ErrorCode::BadArgument, b"users");
+        }
         let invited = if add { change.users.iter().count() } else { 0 };
         if !self.take_quota(id, origin, invited, turn) {
             return;
@@ -471,6 +510,11 @@ impl Shard {
 
 fn frame_len(frame: &tidegate_schema::Frame<'_>) -> usize {
     tidegate_schema::limits::HEADER_BYTES + frame.body.len()
+}
+
+/// Whether the list has an id that no user can have.
+fn names_nobody(users: List<'_, UserId>) -> bool {
+    users.iter().any(|user| user.0 == 0)
 }
 
 fn user_bytes(users: List<'_, UserId>) -> Vec<u8> {

@@ -151,6 +151,7 @@ impl Shard {
             credit,
             active: hello.state != ClientState::Background,
             rate: claims.rate,
+            expires: claims.expires,
             version: VERSION,
             resync: Resync::None,
         };
@@ -189,6 +190,7 @@ impl Shard {
             Ok(claims) if claims.user == origin.user => {
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.rate = claims.rate;
+                    connection.expires = claims.expires;
                 }
                 self.write_ok(id, origin.request);
             }
@@ -235,6 +237,7 @@ impl Shard {
             credit: greeting.credit,
             active: greeting.active,
             unlimited: greeting.rate == RateClass::Unlimited,
+            expires: greeting.expires,
             version: greeting.version,
             leftover: &connection.held,
         };
@@ -258,13 +261,23 @@ impl Shard {
 
     /// The mesh's part of a hand-over.
     pub(crate) fn on_hand_over(&mut self, request: &Request<'_>, turn: &mut Turn<'_>) {
-        let &Request::HandOver { key, origin, attempt, credit, active, unlimited, version, leftover } =
-            request
+        let &Request::HandOver {
+            key,
+            origin,
+            attempt,
+            credit,
+            active,
+            unlimited,
+            expires,
+            version,
+            leftover,
+        } = request
         else {
             unreachable!("the caller matched it")
         };
         let rate = if unlimited { RateClass::Unlimited } else { RateClass::Default };
-        let greeting = Greeting { origin, attempt, credit, active, rate, version, resync: Resync::None };
+        let greeting =
+            Greeting { origin, attempt, credit, active, rate, expires, version, resync: Resync::None };
         match self.adoptions.sockets.remove(&key) {
             Some(id) => self.adopt(id, greeting, leftover.to_vec(), turn),
             None => {
@@ -324,8 +337,7 @@ impl Shard {
             if self.streams.may_exist(&stream) || self.loads.is_loading(&stream) {
                 return self.wait_for(stream, Waiter::Hello(id), turn);
             }
-            let has_place = self.streams.knows_or_has_place(&stream);
-            if !has_place || !self.insert_user(HotUser::new(user)) {
+            if !self.streams.admit(user) || !self.insert_user(HotUser::new(user)) {
                 return self.refuse_connection(id, turn);
             }
         }
@@ -416,6 +428,7 @@ impl Shard {
         connection.active = greeting.active;
         connection.heard = turn.now.monotonic;
         connection.rate = greeting.rate;
+        connection.expires = greeting.expires;
         let mut leftover = std::mem::take(&mut connection.held);
         self.held_bytes -= leftover.capacity();
         let limits = Limits { members_max: self.limits.domain.group_members_max as u32, ..Limits::default() };

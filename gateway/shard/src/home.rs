@@ -385,8 +385,11 @@ impl Shard {
             self.stats.count(Counter::RefusedForSpace);
             return Err(Refusal::Full);
         }
-        let known = self.streams.knows_or_has_place(&StreamId::conversation(*conversation));
-        if known { Ok(()) } else { Err(Refusal::Full) }
+        if self.streams.knows_or_has_place(&StreamId::conversation(*conversation)) {
+            return Ok(());
+        }
+        self.stats.count(Counter::RefusedForStreams);
+        Err(Refusal::Full)
     }
 
     fn system_message(

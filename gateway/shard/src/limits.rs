@@ -68,6 +68,15 @@ pub const RETRY_AFTER_MS: u32 = 1000;
 /// How long a cursor waits for a conversation that could not be loaded after the log failed, before it asks again.
 pub const COLD_RETRY_NS: u64 = MonotonicNs::SECOND;
 
+/// A full table of streams still has place for users who connect and have none: one part in so many above its size. They
+/// show a token each, and are no more than sockets; what others write to them makes their place only once. When snapshots
+/// have made room the reserve is whole again.
+pub const LOCATORS_RESERVE_SHARE: usize = 16;
+
+/// How long a session goes on after its token has expired: its commands get `TOKEN_EXPIRED`, and a `Refresh` in time costs
+/// nothing. Then it is closed with 4001.
+pub const TOKEN_GRACE_MS: u64 = 60_000;
+
 /// Rows of one `ConversationList` page.
 pub const CONVERSATION_ROWS_MAX: usize = 50;
 

@@ -98,6 +98,7 @@ pub(crate) enum Request<'a> {
         credit: u16,
         active: bool,
         unlimited: bool,
+        expires: WallMs,
         version: u16,
         leftover: &'a [u8],
     },
@@ -281,9 +282,19 @@ impl<'a> Request<'a> {
                 to.put(conversation);
                 &[]
             }
-            Self::HandOver { key, ref origin, attempt, credit, active, unlimited, version, leftover } => {
+            Self::HandOver {
+                key,
+                ref origin,
+                attempt,
+                credit,
+                active,
+                unlimited,
+                expires,
+                version,
+                leftover,
+            } => {
                 put_origin(to.put(8_u8), origin);
-                to.put(key.0).put(attempt.0).put(credit).put(active).put(unlimited).put(version);
+                to.put(key.0).put(attempt.0).put(credit).put(active).put(unlimited).put(expires).put(version);
                 leftover
             }
         }
@@ -326,6 +337,7 @@ impl<'a> Request<'a> {
                 credit: from.take()?,
                 active: from.take()?,
                 unlimited: from.take()?,
+                expires: from.take()?,
                 version: from.take()?,
                 leftover: from.0,
             },

@@ -195,7 +195,10 @@ impl Shard {
                 self.log.add_segment(number);
             }
             Event::ReadDone { token, records, result } => self.on_read_done(token, records, result, turn),
-            Event::Snapshot { through } => self.streams.locators.covered_by(through),
+            Event::Snapshot { through } => {
+                // If the table is still crowded once it is swept, the next is wanted.
+                self.snapshot_asked &= !self.streams.locators.covered_by(through);
+            }
             Event::Tick => self.on_tick(turn),
             Event::Shutdown => self.on_shutdown(turn),
         }
@@ -249,6 +252,7 @@ impl Shard {
         let starts_without = !self.boot.is_ready() && self.log.spare_segments() == 0;
         self.stats.no_segment = !self.latched && (self.no_segment || starts_without);
         self.stats.low_space = self.low_space;
+        self.stats.streams_full = self.streams.is_table_full();
         self.stats.ready = self.boot.is_ready();
         &self.stats
     }
@@ -294,10 +298,11 @@ impl Shard {
         let Self { streams, loads, .. } = self;
         let more = streams.sweep_locators(|stream| loads.is_loading(stream));
         let crowded = streams.locators.len() >= self.limits.locators_max / 4 * 3;
-        if crowded && !self.snapshot_asked {
+        if crowded && !self.snapshot_asked && !more {
             self.outputs.push_back(Output::WantSnapshot);
+            self.snapshot_asked = true;
         }
-        self.snapshot_asked = crowded;
+        self.snapshot_asked &= crowded;
         more
     }
 

@@ -1,7 +1,7 @@
 //! Which streams this shard knows: hot ones folded in memory, all of them by a locator.
 
 use crate::event::ConnectionId;
-use crate::limits::ShardLimits;
+use crate::limits::{LOCATORS_RESERVE_SHARE, ShardLimits};
 use crate::table::{HotTable, IdHash, IdMap};
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
@@ -85,12 +85,14 @@ impl Locators {
         self.count -= usize::from(self.parts[place].remove(stream).is_some());
     }
 
-    /// A newer snapshot is there: what it holds needs no locator any more.
-    pub(crate) fn covered_by(&mut self, segment: u32) {
-        if Some(segment) > self.covered {
+    /// A snapshot is there: what it holds needs no locator any more. Whether it holds more than the one before.
+    pub(crate) fn covered_by(&mut self, segment: u32) -> bool {
+        let is_newer = Some(segment) > self.covered;
+        if is_newer {
             self.covered = Some(segment);
             self.sweep = 0;
         }
+        is_newer
     }
 
     /// Whether a sweep is under way.
@@ -203,6 +205,8 @@ pub(crate) struct Streams {
     pub(crate) conversations: HotTable<ConversationId, HotConversation>,
     pub(crate) locators: Locators,
     locators_max: usize,
+    /// How many users got a place above that.
+    reserve_used: usize,
 }
 
 impl Streams {
@@ -212,6 +216,7 @@ impl Streams {
             conversations: HotTable::new(limits.hot_conversations_max, hash),
             locators,
             locators_max: limits.locators_max,
+            reserve_used: 0,
         }
     }
 
@@ -222,6 +227,26 @@ impl Streams {
     /// Whether a stream that has no locator could get one.
     pub(crate) fn knows_or_has_place(&self, stream: &StreamId) -> bool {
         self.locators.len() < self.locators_max || self.locators.get(stream).is_some()
+    }
+
+    /// Whether a user who connects gets a place in the table: when it is full, out of a reserve that commands have no part
+    /// in, so that nobody is locked out by what others wrote.
+    pub(crate) fn admit(&mut self, user: UserId) -> bool {
+        if self.locators.get(&StreamId::user(user)).is_some() {
+            return true;
+        }
+        if !self.is_table_full() {
+            self.reserve_used = 0;
+            return true;
+        }
+        let has_place = self.reserve_used < self.locators_max.div_ceil(LOCATORS_RESERVE_SHARE);
+        self.reserve_used += usize::from(has_place);
+        has_place
+    }
+
+    /// Whether commands that need another place in the table are refused.
+    pub(crate) const fn is_table_full(&self) -> bool {
+        self.locators.len() >= self.locators_max
     }
 
     /// Whether there may be records of a stream, so that it must be loaded before it is known.

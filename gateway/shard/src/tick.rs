@@ -3,7 +3,7 @@
 use crate::connection::Phase;
 use crate::counters::Counter;
 use crate::event::ConnectionId;
-use crate::limits::SWEEP_CONNECTIONS_PER_TICK;
+use crate::limits::{SWEEP_CONNECTIONS_PER_TICK, TOKEN_GRACE_MS};
 use crate::shard::{Shard, Turn};
 use tidegate_ids::MonotonicNs;
 use tidegate_schema::CloseCode;
@@ -73,10 +73,14 @@ impl Shard {
                 let incomplete = !connection.decoder.is_idle()
                     && !connection.paused
                     && now.since(connection.message_began) >= self.limits.hello_deadline_ns;
+                let expired_ms = turn.now.wall.0.saturating_sub(connection.expires.0);
                 if stalled {
                     self.stats.count(Counter::SlowConsumers);
                     self.close(id, CloseCode::SLOW_CONSUMER, "the socket stayed full");
                     self.close_now(id, turn);
+                } else if expired_ms >= TOKEN_GRACE_MS {
+                    self.stats.count(Counter::TokensExpired);
+                    self.close(id, CloseCode::UNAUTHORIZED, "the token has expired");
                 } else if silent_ns >= silence_max || incomplete {
                     self.stats.count(Counter::HeartbeatsMissed);
                     self.close(id, CloseCode::HEARTBEAT, "silent for too long");

@@ -34,6 +34,8 @@ pub const LATCHED: &str = "latched";
 
 /// The path of the figure that says that a shard has no segment to append to.
 pub const NO_SEGMENT: &str = "space.no_segment";
+/// Shards whose table of streams is full.
+pub const STREAMS_FULL: &str = "streams.full";
 
 /// The path of the figure that says that a shard refuses commands because the disk is nearly full.
 pub const LOW_SPACE: &str = "space.low";
@@ -189,6 +191,7 @@ fn visit_log(measured: &Measured<'_>, each: Each<'_>) {
 fn visit_streams(measured: &Measured<'_>, each: Each<'_>) {
     let users = measured.of_shard(|shard| shard.hot_users);
     let conversations = measured.of_shard(|shard| shard.hot_conversations);
+    let full = measured.of_shard(|shard| u64::from(shard.streams_full));
     let cold = measured.of_shard(|shard| shard.streams).saturating_sub(users + conversations);
     tell(
         each,
@@ -199,6 +202,11 @@ fn visit_streams(measured: &Measured<'_>, each: Each<'_>) {
             ("streams.hot_conversations", conversations, "Conversations in memory."),
             ("streams.hot", users + conversations, "Streams in memory."),
             ("streams.cold", cold, "Streams known and not in memory."),
+            (
+                STREAMS_FULL,
+                full,
+                "Shards whose table of streams is full: commands that need a place are refused.",
+            ),
         ],
     );
 }

@@ -63,6 +63,7 @@ fn every_request_survives_the_mesh() {
         credit: 256,
         active: true,
         unlimited: true,
+        expires: WallMs(99),
         version: 1,
         leftover: b"rest",
     });

@@ -151,7 +151,7 @@ impl Gateway {
         }
     }
 
-    fn tell(&mut self, event: Event<'_>) {
+    pub fn tell(&mut self, event: Event<'_>) {
         self.shard.handle(event, self.now, &mut self.ring);
         self.run();
     }
@@ -267,13 +267,17 @@ impl Gateway {
     }
 
     pub fn hello(&mut self, id: u32, token: &str, attempt: u64) -> u64 {
+        self.hello_of(id, token, attempt, 5)
+    }
+
+    pub fn hello_of(&mut self, id: u32, token: &str, attempt: u64, device: u64) -> u64 {
         self.request(
             id,
             &Hello {
                 protocol_min: 1,
                 protocol_max: 1,
                 token: token.as_bytes(),
-                device: DeviceId(5),
+                device: DeviceId(device),
                 attempt: Attempt(attempt),
                 platform: b"edge",
                 state: ClientState::Active,

@@ -7,7 +7,8 @@ mod gateway;
 use gateway::{Gateway, MASK, token};
 use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, UserId};
 use tidegate_schema::{
-    Encoder, GetRange, GroupCreate, List, MembersAdd, MembersChange, MessageFields, RangeSpan, Refresh, Send,
+    Encoder, FrameHeader, FrameKind, GetRange, GroupCreate, List, MembersAdd, MembersChange, MessageFields,
+    RangeSpan, Refresh, Send,
 };
 use tidegate_shard::ShardLimits;
 use tidegate_ws::encode;
@@ -205,4 +206,96 @@ fn whole_messages_that_are_cut_between_receives_are_in_time() {
         assert!(gateway.receive(id, &turned));
     }
     assert_eq!(gateway.socket(id).closed, None);
+}
+
+fn small_table() -> Gateway {
+    Gateway::start(ShardLimits { locators_max: 64, ..ShardLimits::default() })
+}
+
+/// Whoever invented users filled the table of streams, and nobody new could connect any more.
+#[test]
+fn a_full_table_of_streams_keeps_a_place_for_who_connects() {
+    let mut gateway = small_table();
+    let id = gateway.session(&token(1, "default"), 1);
+    assert_eq!((gateway.snapshots_wanted, gateway.stats().streams_full), (0, false));
+    let users = &invented(1000)[..100];
+    let request = gateway.request(id, &group(1, users));
+    assert_eq!(gateway.answer(id, request), "GroupCreated");
+    assert_eq!((gateway.snapshots_wanted, gateway.stats().streams_full), (1, true));
+    assert_eq!(send_to(&mut gateway, id, 1, 9000, 1), "OVERLOADED");
+    assert_eq!(gateway.stats().get(tidegate_shard::Counter::RefusedForStreams), 1);
+    for user in 10..14 {
+        gateway.session(&token(user, "default"), 1);
+    }
+    // The reserve has an end too.
+    let late = gateway.open("/ws");
+    gateway.hello(late, &token(14, "default"), 1);
+    assert_eq!(gateway.socket(late).closed, Some(4029));
+}
+
+/// It was asked for when three quarters were full, and never again while they stayed so.
+#[test]
+fn a_snapshot_that_makes_no_room_is_followed_by_another() {
+    let mut gateway = small_table();
+    let id = gateway.session(&token(1, "default"), 1);
+    gateway.request(id, &group(1, &invented(1000)[..100]));
+    gateway.pass(10_000);
+    assert_eq!(gateway.snapshots_wanted, 1);
+    gateway.tell(tidegate_shard::Event::Snapshot { through: 0 });
+    gateway.pass(10_000);
+    assert_eq!(gateway.snapshots_wanted, 2);
+    gateway.tell(tidegate_shard::Event::Snapshot { through: 0 });
+    gateway.pass(10_000);
+    assert_eq!(gateway.snapshots_wanted, 2, "nothing new was folded");
+}
+
+fn brief_token(gateway: &Gateway, user: u64, seconds: u64) -> String {
+    format!("{user} default {}", gateway.now.wall.0 + 1000 * seconds)
+}
+
+/// A token was looked at once, in the `Hello`: the session went on for ever.
+#[test]
+fn a_session_ends_with_its_token_unless_it_shows_another() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let brief = [1, 2].map(|user| brief_token(&gateway, user, 5));
+    let [renewed, silent] = brief.map(|token| gateway.session(&token, 1));
+    assert_eq!(send_to(&mut gateway, renewed, 1, 3, 1), "SendAck");
+    gateway.pass(5100);
+    assert_eq!(send_to(&mut gateway, renewed, 1, 3, 2), "TOKEN_EXPIRED");
+    assert_eq!(send_to(&mut gateway, silent, 2, 3, 1), "TOKEN_EXPIRED");
+    let another = brief_token(&gateway, 1, 200);
+    let request = gateway.request(renewed, &Refresh { token: another.as_bytes() });
+    assert_eq!(gateway.answer(renewed, request), "Ok");
+    // The number was not consumed.
+    assert_eq!(send_to(&mut gateway, renewed, 1, 3, 2), "SendAck");
+    gateway.pass(58_000);
+    assert_eq!(gateway.socket(silent).closed, None);
+    gateway.pass(3000);
+    assert_eq!(gateway.socket(silent).closed, Some(4001));
+    assert_eq!(send_to(&mut gateway, renewed, 1, 3, 3), "SendAck");
+}
+
+/// A `Hello` that was at fault was answered with 4100 and no word.
+#[test]
+fn a_hello_at_fault_is_told_so_and_may_be_followed_by_a_better_one() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let id = gateway.open("/ws");
+    let request = gateway.hello(id, &"x".repeat(9000), 1);
+    assert_eq!(gateway.answer(id, request), "TOO_LARGE");
+    let request = gateway.hello_of(id, &token(1, "default"), 1, 1 << 53);
+    assert_eq!(gateway.answer(id, request), "BAD_ARGUMENT");
+    let header = FrameHeader { body_len: 64, kind: FrameKind::Hello as u16, flags: 0, id: 777 };
+    gateway.say(id, &[&header.to_bytes()[..], &[0xff; 64]].concat());
+    assert_eq!(gateway.answer(id, 777), "BAD_FRAME");
+    let request = gateway.hello(id, &token(1, "default"), 1);
+    assert_eq!(gateway.answer(id, request), "Welcome");
+}
+
+#[test]
+fn nobody_is_no_user() {
+    let mut gateway = Gateway::start(ShardLimits::default());
+    let id = gateway.session(&token(1, "default"), 1);
+    assert_eq!(send_to(&mut gateway, id, 0, 1, 1), "BAD_ARGUMENT");
+    let request = gateway.request(id, &group(1, &[UserId(0), UserId(2)]));
+    assert_eq!(gateway.answer(id, request), "BAD_ARGUMENT");
 }
