@@ -5,6 +5,7 @@ use crate::limits::WAIT;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 use tidegate_domain::Route;
 use tidegate_ids::{
     Attempt, ClientId, CommandNumber, ConversationId, DeviceId, PushNumber, Sequence, ShardIndex, UserId,
@@ -202,6 +203,15 @@ impl Wire {
     /// Sends bytes as they are.
     pub fn say_raw(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
+    }
+
+    /// Sends bytes as they are; false if they were not all taken within `wait`.
+    pub fn try_say_raw(&mut self, bytes: &[u8], wait: Duration) -> bool {
+        let set = |stream: &TcpStream, wait| stream.set_write_timeout(wait).expect("no zero is set");
+        set(&self.stream, Some(wait));
+        let taken = self.stream.write_all(bytes).is_ok();
+        set(&self.stream, Some(WAIT));
+        taken
     }
 
     /// Acknowledges everything that was pushed.

@@ -6,9 +6,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 use tempfile::TempDir;
 use tidegate_ids::{ClientId, CommandNumber, ConversationId, DeviceId, PushNumber, Sequence, UserId};
-use tidegate_schema::{ClientState, ErrorCode, FrameHeader, FrameKind, GetRange, Hello, RangeSpan, Send};
+use tidegate_schema::{
+    ClientState, ErrorCode, FrameHeader, FrameKind, GetRange, Hello, RangeSpan, Refresh, Send, ServerFrame,
+};
 use tidegate_schema_generated as generated;
 use tidegate_tests_e2e::{Gateway, Wire, limits::WAIT, message};
+use tidegate_ws::encode;
 
 /// Two who go on chatting whatever others do.
 pub(crate) struct Bystanders {
@@ -127,6 +130,40 @@ fn tokens_that_are_not_good_are_refused_with_4001() {
     std::thread::sleep(Duration::from_millis(1100));
     check(&mut scene, &expired, 1, ErrorCode::TokenExpired, "expired");
     Wire::greeted(scene.gateway.ws, &bound, DeviceId(5), 1).ping();
+}
+
+/// The session of a token went on for ever once it had been accepted.
+#[test]
+fn a_session_whose_token_has_expired_goes_on_with_a_refresh() {
+    let mut scene = Scene::new();
+    let brief = scene.gateway.token_with(CULPRIT, &["--ttl", "2s"]);
+    let mut wire = Wire::greeted(scene.gateway.ws, &brief, DeviceId(1), 1);
+    let conversation = ConversationId::direct(CULPRIT, UserId(8));
+    wire.send(conversation, 1, "in time");
+    // Its time is told in whole seconds, rounded up.
+    std::thread::sleep(Duration::from_millis(3100));
+    let id = wire.say_send(conversation, 2, &message("too late"));
+    let refusal = wire.refusal(id);
+    assert_eq!((refusal.code, refusal.text.as_str()), (ErrorCode::TokenExpired, "The token has expired."));
+    let id = wire.request(&Refresh { token: &scene.token });
+    assert!(matches!(wire.answer(id).read(), ServerFrame::Ok));
+    wire.send(conversation, 2, "in time again");
+    scene.bystanders.chat();
+}
+
+/// A socket that sent pings and never read cost the gateway a gigabyte in nine seconds.
+#[test]
+fn a_socket_that_takes_no_pongs_is_not_read() {
+    let mut scene = Scene::new();
+    let mut pings = Vec::new();
+    (0..500).for_each(|_| encode::ping(&mut pings, &[b'p'; 125], Some([1, 2, 3, 4])));
+    for greets in [false, true] {
+        let mut wire = if greets { scene.culprit() } else { Wire::open(scene.gateway.ws) };
+        // What sockets of both ends hold is some megabytes; all of it would be a hundred.
+        let sent = (0..1600).take_while(|_| wire.try_say_raw(&pings, Duration::from_millis(500))).count();
+        assert!(sent < 1600, "it is read for ever");
+        scene.bystanders.chat();
+    }
 }
 
 #[test]
