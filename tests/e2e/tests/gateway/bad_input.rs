@@ -372,7 +372,8 @@ fn the_message_after_a_hundred_in_a_minute_is_refused_with_the_wait() {
         assert_eq!(refusal.text, "Rate limit exceeded. Please slow down.");
         assert!(refusal.retry_after_ms > 0);
         wire.ping();
-        // It was not taken: its number is still the next one.
+        // It was not taken: its number is still the next one. What is spent is the user's, also on another connection.
+        let token = scene.gateway.token_with(CULPRIT, &["--rate", "unlimited"]);
         let mut wire = Wire::greeted(scene.gateway.ws, &token, DeviceId(1), 2);
         let id = wire.say_send(conversation, 0, &message);
         let refusal = wire.refusal(id);
