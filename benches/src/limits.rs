@@ -49,5 +49,26 @@ pub const BLOCK_BYTES: usize = 4096;
 /// What a batch is padded to.
 pub const BATCH_PADDING_BYTES: usize = 512;
 
+/// Records of a batch of a log that is made to be read: what gathers during a commit at a few hundred thousand a second.
+pub const CORPUS_BATCH_RECORDS: u64 = 256;
+
+/// How often the maker of a log says how far it is.
+pub const CORPUS_TELL_RECORDS: u64 = 1_000_000;
+
+/// Bytes of a message's record beside the message: stamp, its offset and length, the client's id.
+pub const RECORD_BODY_EXTRA_BYTES: usize = 80 + 8 + 16;
+
+/// Bytes of a stored record beside its body, with its place in the batch's table and padding.
+pub const RECORD_OVERHEAD_BYTES: usize = 96 + 4 + 7;
+
+/// What a control reads or writes at once.
+pub const CONTROL_READ_BYTES: usize = 1 << 20;
+
+/// The shortest sleep in the ring between two looks at what is due: the timers of a kernel are not finer.
+pub const WAIT_STEP: Duration = Duration::from_micros(50);
+
+/// Records appended between two looks at the ring when all are due: some hundred microseconds.
+pub const RECORDS_BETWEEN_POLLS: u64 = 256;
+
 const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BATCH_BYTES_MAX as u64));

@@ -126,7 +126,7 @@ fn command(ground: &Ground, kind: Kind, data: &Path) -> Result<Command> {
 }
 
 /// `ready ws=ADDRESS …` is the last start-up line of every server here.
-fn wait_until_ready(child: &mut Child) -> Result<SocketAddr> {
+pub(crate) fn wait_until_ready(child: &mut Child) -> Result<SocketAddr> {
     let stdout = child.stdout.take().context("no standard output")?;
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
