@@ -58,7 +58,9 @@ impl Shard {
             return;
         }
         connection.paused = is_full(connection);
-        if !connection.paused {
+        if connection.paused {
+            self.stats.count(Counter::ReadsPaused);
+        } else {
             self.outputs.push_back(Output::Receive { connection: id, mode: ReceiveMode::Once });
         }
     }

@@ -46,6 +46,7 @@ fn check_flood(open: impl Fn(&mut Gateway) -> u32, bytes: &[u8]) {
     let before = gateway.socket(id).taken_bytes;
     let taken = (0..10_000).take_while(|_| gateway.receive(id, bytes)).count();
     assert!(taken < 10_000, "it is read for ever");
+    assert_eq!(gateway.stats().get(tidegate_shard::Counter::ReadsPaused), 1);
     let taken_bytes = gateway.socket(id).taken_bytes - before;
     assert!(taken_bytes <= TAKEN_BYTES_MAX, "{taken_bytes} bytes were taken");
     // One that takes what it is sent again is read again.
