@@ -129,6 +129,16 @@ impl Recovery {
         locator.has_devices |= kind == RecordKind::DeviceRegistered;
     }
 
+    /// Says where the logs end, behind the last record of the pass. A checkpoint may say that its shard was fed further: a
+    /// backup takes one log after another, so the checkpoint's log may be the newer one, and a power cut may take what was
+    /// read but never synced. Then it was fed all that there is, and nothing of what is appended from now on.
+    pub fn ended(&mut self, logs: &[LogEnd]) {
+        let ends: BTreeMap<LogId, Position> = logs.iter().map(|end| (end.log, end.end)).collect();
+        for (log, fed) in self.checkpoints.values_mut().flatten() {
+            *fed = ends.get(log).map_or(*fed, |end| *end.min(fed));
+        }
+    }
+
     /// What the next snapshot may hold, as far as this pass knows; the shell adds the closed segments. `held` is what the
     /// snapshot at hand holds.
     #[must_use]
@@ -141,7 +151,8 @@ impl Recovery {
     /// Ends the pass: one seed per shard of now. `logs` are all logs with their ends, `epochs` all epochs with their
     /// numbers of shards, both rising; the last epoch is this start's.
     #[must_use]
-    pub fn finish(self, logs: &[LogEnd], epochs: &[(u32, u16)]) -> Vec<ShardSeed> {
+    pub fn finish(mut self, logs: &[LogEnd], epochs: &[(u32, u16)]) -> Vec<ShardSeed> {
+        self.ended(logs);
         let Some((epoch, shards)) = epochs.last().copied() else { unreachable!("a start has an epoch") };
         assert_eq!(shards, self.route.shards(), "the last epoch is this start's");
         let fed_of: Vec<BTreeMap<LogId, Position>> =

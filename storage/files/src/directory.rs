@@ -11,7 +11,7 @@ use crate::reader::SegmentReader;
 use crate::secret::fill_random;
 use crate::segment::WriteMode;
 use crate::survey::{Prepared, Survey};
-use crate::view::{LogSegments, log_segments};
+use crate::view::{LogSegments, log_segments, no_manifest};
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 use std::fs::File;
 use std::io;
@@ -105,6 +105,10 @@ impl DataDir {
                 return Err(OpenError::Options(enough));
             }
             opened = Opened::NewEpoch { previous_shards };
+        }
+        if manifest.restored {
+            manifest.incarnation = another_incarnation(path, manifest.incarnation)?;
+            manifest.restored = false;
         }
         let (leftovers, useless) = reconcile(&mut manifest, &mut survey, options.segment_bytes);
         if manifest != before {
@@ -284,14 +288,37 @@ fn load_or_make(path: &Path, shards: u16) -> Result<(Manifest, Opened), OpenErro
     if path.join(layout::LOGS).exists() {
         return Err(OpenError::NoManifest { directory: path.to_path_buf() });
     }
-    let mut random = [0; 24];
-    fill_random(&mut random).map_err(FileError::on("get random bytes for", path))?;
-    let (directory, incarnation) = random.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
-    let incarnation = incarnation.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-    let incarnation = Incarnation((incarnation & INTEGER_MAX).max(1));
-    let manifest = Manifest::first(*directory, incarnation, shards);
+    let mut directory = [0; 16];
+    fill_random(&mut directory).map_err(FileError::on("get random bytes for", path))?;
+    let manifest = Manifest::first(directory, another_incarnation(path, Incarnation(0))?, shards);
     manifest::store(path, &manifest)?;
     Ok((manifest, Opened::Created))
+}
+
+/// A random incarnation that is not `old`.
+fn another_incarnation(path: &Path, old: Incarnation) -> Result<Incarnation, FileError> {
+    loop {
+        let mut random = [0; 8];
+        fill_random(&mut random).map_err(FileError::on("get random bytes for", path))?;
+        let incarnation = Incarnation((u64::from_le_bytes(random) & INTEGER_MAX).max(1));
+        if incarnation != old {
+            return Ok(incarnation);
+        }
+    }
+}
+
+/// Has the next start of the gateway on `path` take a new incarnation: for a directory that was put back by other means
+/// than a backup of this crate, and may so be older than what clients have seen.
+///
+/// # Errors
+/// A gateway runs on it, or there is no manifest, or the system refuses.
+pub fn mark_restored(path: &Path) -> Result<(), OpenError> {
+    let Some(_) = manifest::load(path)? else { return Err(no_manifest(path)) };
+    let _lock = Lock::take(path)?;
+    // Read again, now that nobody writes it.
+    let Some(mut manifest) = manifest::load(path)? else { return Err(no_manifest(path)) };
+    manifest.restored = true;
+    Ok(manifest::store(path, &manifest)?)
 }
 
 /// Brings the manifest and the files together: what was written is named, and of the prepared segments those that this

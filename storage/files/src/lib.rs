@@ -6,7 +6,7 @@
 //!   does so on a thread, and [`recover_all`] walks every log at a start.
 //! - [`Snapshots`] are the folded states of all streams, built on a helper thread; [`SnapshotFile`] reads one.
 //! - [`Retention`] rewrites segments so that old records go, and removes those in which nothing lives.
-//! - [`DirView`] looks at a directory without owning it, for tools.
+//! - [`DirView`] looks at a directory without owning it, for tools; [`backup`] copies one.
 //! - [`secret`] is the file that tokens are signed with, where none is configured.
 //!
 //! Invariants. One process owns a directory. A segment's number is never given twice for two segments that were
@@ -15,6 +15,7 @@
 //! this crate: the reactor writes to [`SegmentFile::raw_fd`]. There is no map and no `unsafe` here.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod catalog;
 mod directory;
 mod error;
@@ -38,9 +39,11 @@ mod snapshots;
 mod space;
 mod survey;
 mod tails;
+mod transfer;
 mod view;
 
-pub use directory::{DataDir, OpenOptions, Opened};
+pub use backup::{BackedUp, BackupError, BackupStep, backup};
+pub use directory::{DataDir, OpenOptions, Opened, mark_restored};
 pub use error::{FileError, OpenError};
 pub use factory::{FactoryOptions, SegmentFactory, SpareEvent, Spares, Wake};
 pub use manifest::{Epoch, FORMAT_VERSION, HASH_VERSION, ManifestError};
@@ -59,4 +62,5 @@ pub use snapshot_file::{SnapshotFile, SnapshotReadError, SnapshotVerified};
 pub use snapshots::{BadSnapshot, SnapshotFlaw, Snapshots, SnapshotsError};
 pub use space::free_bytes;
 pub use tails::SegmentTails;
+pub use transfer::Transferred;
 pub use view::{DirView, LogSegments, Problem, SegmentProblem, ViewedSnapshots};

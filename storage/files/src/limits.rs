@@ -62,6 +62,12 @@ pub const LOOK_AGAIN_MS: u64 = 24 * 3_600_000;
 /// How often a view reads the manifest again when a running gateway removes spares under it.
 pub const VIEW_ATTEMPTS_MAX: usize = 4;
 
+/// How often a backup looks at a directory again that a running gateway changes under it.
+pub const BACKUP_ATTEMPTS_MAX: u32 = 8;
+
+/// Bytes copied at a time; as many zeroes in a row are left out as a hole.
+pub const TRANSFER_BYTES: usize = 64 << 10;
+
 /// Good snapshots that are kept: the newest, and the one to fall back to if that is damaged.
 pub const SNAPSHOTS_KEPT: usize = 2;
 

@@ -20,6 +20,7 @@ pub const HASH_VERSION: u32 = 1;
 
 const MAGIC: &str = "tidegate-manifest";
 const CHECKSUM: &str = "crc32c";
+const RESTORED: &str = "restored";
 const HEAD_LINES: usize = 5;
 
 /// Starts with one number of shards in a row.
@@ -43,6 +44,8 @@ pub(crate) struct Manifest {
     pub epochs: Vec<Epoch>,
     /// Every segment, spares included, and the log it belongs to.
     pub segments: BTreeMap<u32, LogId>,
+    /// A backup or a repaired copy that no gateway was started on: the first start takes a new incarnation.
+    pub restored: bool,
 }
 
 /// Why bytes are not a manifest.
@@ -85,7 +88,7 @@ impl Manifest {
     pub(crate) fn first(directory: [u8; 16], incarnation: Incarnation, shards: u16) -> Self {
         assert!(incarnation.0 > 0 && incarnation.0 <= INTEGER_MAX, "an incarnation is a wire integer");
         let epochs = vec![Epoch { number: 1, shards }];
-        Self { directory, incarnation, next_segment: 1, epochs, segments: BTreeMap::new() }
+        Self { directory, incarnation, next_segment: 1, epochs, segments: BTreeMap::new(), restored: false }
     }
 
     /// The epoch that is written to.
@@ -115,6 +118,9 @@ impl Manifest {
         // Writing to a String does not fail.
         self.directory.iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
         let _ = writeln!(text, "\nincarnation {}\nnext-segment {}", self.incarnation, self.next_segment);
+        if self.restored {
+            let _ = writeln!(text, "{RESTORED}");
+        }
         let mut by_log: BTreeMap<LogId, Vec<u32>> = BTreeMap::new();
         for (&number, &log) in &self.segments {
             by_log.entry(log).or_default().push(number);
@@ -182,10 +188,18 @@ impl Manifest {
             .filter(|next| (1..=SEGMENT_NUMBER_MAX).contains(next))
             .ok_or(ManifestError::Line { line: 5, problem: "the next segment is out of range" })?;
         let incarnation = Incarnation(incarnation);
-        Ok(Self { directory, incarnation, next_segment, epochs: Vec::new(), segments: BTreeMap::new() })
+        let (epochs, segments) = (Vec::new(), BTreeMap::new());
+        Ok(Self { directory, incarnation, next_segment, epochs, segments, restored: false })
     }
 
     fn read_line(&mut self, text: &str, seen: &mut BTreeSet<LogId>) -> Result<(), &'static str> {
+        if text == RESTORED {
+            if self.restored || !self.epochs.is_empty() {
+                return Err("that this was restored is said once, before the epochs");
+            }
+            self.restored = true;
+            return Ok(());
+        }
         if let Some(rest) = words(text, "epoch") {
             let (epoch, shards) = rest.split_once(' ').ok_or("an epoch has a number and shards")?;
             let epoch: u32 = number(epoch).ok_or("the epoch's number is none")?;

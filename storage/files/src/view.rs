@@ -212,7 +212,7 @@ pub(crate) fn log_segments(written: std::collections::BTreeMap<LogId, Vec<u32>>)
     written.into_iter().map(|(log, segments)| LogSegments { log, segments }).collect()
 }
 
-fn no_manifest(path: &Path) -> OpenError {
+pub(crate) fn no_manifest(path: &Path) -> OpenError {
     if path.join(layout::LOGS).is_dir() {
         return OpenError::NoManifest { directory: path.to_path_buf() };
     }

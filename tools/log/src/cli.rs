@@ -12,10 +12,13 @@ Examples:
   tidegate-log dump data --stream 7:12 --json
   tidegate-log dump data --log 2/0
   tidegate-log verify data
+  tidegate-log backup data /backups/monday
+  tidegate-log mark-restored data
 
-Both only read, and work beside a running gateway; its newest records are then in motion.";
+dump, verify and backup only read the data directory, and work beside a running gateway; its newest records are then in
+motion.";
 
-/// Looks into the log of a tidegate data directory.
+/// Looks into a tidegate data directory, copies it, and says that it was put back.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-log", version, about, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -32,6 +35,36 @@ pub(crate) enum Command {
     /// Exits with 0 if the log is whole (a tail that was never acknowledged may be cut: it is reported), with 1 if
     /// anything is damaged, with 2 if the directory cannot be looked at.
     Verify(VerifyOptions),
+    /// Copy the directory of a running or stopped gateway to another one, which is empty or not there yet.
+    ///
+    /// Everything acknowledged before it began is in the copy. Segments that are no longer written to are hard links where
+    /// both directories are on one file system: then copy the backup to another disk. To restore, put a copy of the backup
+    /// in the place of the data directory; its first start takes a new incarnation, so that clients drop what the backup
+    /// does not have.
+    Backup(BackupOptions),
+    /// Say that a directory was put back by other means than from a backup of this tool.
+    ///
+    /// Needed before the first start on a file-system snapshot, an rsync or a disk image that was put back: it may be older
+    /// than what clients have seen. The next start then takes a new incarnation. A copy made by `backup` is marked already;
+    /// a directory that only lost power must not be marked.
+    MarkRestored(MarkRestoredOptions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupOptions {
+    /// The data directory.
+    pub(crate) dir: PathBuf,
+    /// Where the copy goes.
+    pub(crate) to: PathBuf,
+    /// Leave out `token.secret`; then all tokens have to be made anew after a restore.
+    #[arg(long)]
+    pub(crate) without_secret: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MarkRestoredOptions {
+    /// The data directory; no gateway may run on it.
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -1,8 +1,10 @@
-//! `tidegate-log`: looks into a data directory, read-only, whether a gateway runs on it or not.
+//! `tidegate-log`: looks into a data directory and copies it, read-only, whether a gateway runs on it or not.
 //!
-//! `dump` prints records, `verify` proves that the log is whole. Neither takes the directory's lock nor changes anything.
+//! `dump` prints records, `verify` proves that the log is whole, `backup` copies it. None of them takes the directory's lock nor
+//! changes anything in it. `mark-restored` does both.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod cli;
 mod dump;
 mod faults;
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Dump(options) => dump::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Backup(options) => backup::run(&options),
+        Command::MarkRestored(options) => backup::mark_restored(&options),
     };
     match result {
         Ok(code) => code,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tidegate_storage_files::DirView;
 
 pub(crate) fn run(options: &VerifyOptions) -> anyhow::Result<ExitCode> {
-    let bar = bar();
+    let bar = bar("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     let mut passes = 0;
     let (found, holder) = loop {
         passes += 1;
@@ -59,18 +59,17 @@ fn report(found: &Found, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn bar() -> ProgressBar {
+pub(crate) fn bar(template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     }
     let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    match style {
+    match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

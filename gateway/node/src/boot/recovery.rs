@@ -77,8 +77,7 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
             }
         }
     };
-    let ends: Vec<LogEnd> =
-        pass.logs.iter().map(|log| LogEnd { log: log.log, end: log.recovered.end() }).collect();
+    let ends = ends_of(&pass.logs);
     let current = pass.logs.iter().filter(|log| log.log.epoch == dir.epoch());
     let starts: Vec<AppenderStart> = current.map(|log| log.appender_start(dir)).collect();
     assert_eq!(starts.len(), usize::from(dir.shards()), "the current epoch has a log for every shard");
@@ -87,6 +86,10 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
     let extents = pass.logs.into_iter().map(|log| (log.log, log.recovered.extents)).collect();
     let Pass { planner, known_damage, closed, .. } = pass;
     Ok(Recovered { shards, extents, snapshots, planner, known_damage, damage_count, closed })
+}
+
+fn ends_of(logs: &[RecoveredLog]) -> Vec<LogEnd> {
+    logs.iter().map(|log| LogEnd { log: log.log, end: log.recovered.end() }).collect()
 }
 
 /// Walks all logs behind what a snapshot holds.
@@ -116,6 +119,7 @@ fn walk(
         let seconds = began.elapsed().as_secs_f64();
         tracing::info!(segments, records, "recovered in {seconds:.3} s");
     }
+    recovery.ended(&ends_of(&logs));
     let mut planner = recovery.planner(epochs, held);
     let closed_of = |log: &RecoveredLog| {
         let both = log.recovered.extents.iter().zip(&log.recovered.ends);

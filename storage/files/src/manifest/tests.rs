@@ -9,6 +9,7 @@ fn sample() -> Manifest {
         next_segment: 12,
         epochs: vec![Epoch { number: 1, shards: 2 }, Epoch { number: 2, shards: 1 }],
         segments: [(1, log(1, 0)), (2, log(1, 1)), (5, log(1, 0)), (9, log(2, 0)), (10, log(2, 0))].into(),
+        restored: false,
     }
 }
 
@@ -24,6 +25,14 @@ fn summed(body: &str) -> Vec<u8> {
 fn version_1_is_these_bytes() {
     assert_eq!(String::from_utf8(sample().encode()).unwrap(), GOLDEN);
     assert_eq!(Manifest::decode(GOLDEN.as_bytes()), Ok(sample()));
+}
+
+#[test]
+fn a_restored_directory_says_so_in_one_line() {
+    let restored = Manifest { restored: true, ..sample() };
+    let text = String::from_utf8(restored.encode()).unwrap();
+    assert!(text.contains("next-segment 12\nrestored\nepoch 1 2\n"), "{text}");
+    assert_eq!(Manifest::decode(text.as_bytes()), Ok(restored));
 }
 
 #[test]
@@ -74,6 +83,9 @@ fn what_is_not_a_manifest_is_refused_with_its_line() {
     check_refused(&with("epoch 1 2\nlog 1 0 1\nlog 1 1 1\n"), &line(8, unique));
     check_refused(&with("epoch 1 1\nlog 1 0 9\n"), &line(7, unique));
     check_refused(&with("epoch 1 1\nlog 1 0 0\n"), &line(7, unique));
+    let once = "that this was restored is said once, before the epochs";
+    check_refused(&with("restored\nrestored\nepoch 1 1\n"), &line(7, once));
+    check_refused(&with("epoch 1 1\nrestored\n"), &line(7, once));
     check_refused(&with("epoch 1 1\nsurprise\n"), &line(7, "neither an epoch nor a log"));
 }
 
