@@ -432,3 +432,43 @@ impl Shard {
         self.outputs.push_back(Output::Ready);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::write_checkpoint;
+    use tidegate_storage_log::PreviousEnd;
+
+    const FIRST: LogId = LogId { epoch: 1, shard: ShardIndex(0) };
+    const SECOND: LogId = LogId { epoch: 1, shard: ShardIndex(1) };
+
+    /// How far the first of two shards was fed of the second log, by the start's own view of it.
+    fn check(checkpoint: Position, ends: &[Position], expected: Position) {
+        let mut bytes = Vec::new();
+        write_checkpoint([(SECOND, checkpoint)].into_iter(), &mut bytes);
+        let covered = Covered { log: FIRST, previous: PreviousEnd::default(), checkpoint: bytes };
+        let mut recovery = Recovery::new(Route::new(2), Some(&[covered]));
+        let logs = |end: Position| [FIRST, SECOND].map(|log| LogEnd { log, end });
+        ends.iter().for_each(|end| recovery.ended(&logs(*end)));
+        let fed = fed_vector(&recovery.checkpoints, &[(1, 2)], 0);
+        assert_eq!(fed.get(&SECOND), Some(&expected), "{checkpoint} with {ends:?}");
+        // A pass that knew the ends from the beginning feeds nothing that is not there.
+        let Some(end) = ends.last() else { return };
+        let seeds = recovery.finish(&logs(*end), &[(1, 2)]);
+        assert!(seeds[0].feeds.iter().all(|feed| feed.end == *end && feed.at < *end));
+        assert_eq!(seeds[0].fed, [(FIRST, *end), (SECOND, *end)]);
+    }
+
+    #[test]
+    fn a_checkpoint_beyond_the_end_of_a_log_counts_up_to_that_end() {
+        let at = Position::new;
+        check(at(9, 5000), &[], at(9, 5000));
+        check(at(9, 5000), &[at(9, 8000)], at(9, 5000));
+        check(at(9, 5000), &[at(9, 5000)], at(9, 5000));
+        check(at(9, 5000), &[at(9, 100)], at(9, 100));
+        check(at(12, 300), &[at(9, 100)], at(9, 100));
+        check(at(12, 300), &[Position::default()], Position::default());
+        // What is appended later under such a position was not fed.
+        check(at(12, 300), &[at(9, 100), at(12, 900)], at(9, 100));
+    }
+}

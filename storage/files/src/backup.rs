@@ -112,7 +112,11 @@ impl Work<'_> {
         self.forget_tails()?;
         let view = DirView::open(self.from)?;
         if let Some(problem) = view.problems().first() {
-            return if view.holder().is_some() { Ok(None) } else { Err(BackupError::Problem(problem.clone())) };
+            return if view.holder().is_some() {
+                Ok(None)
+            } else {
+                Err(BackupError::Problem(problem.clone()))
+            };
         }
         let Some((covered_by, covered)) = self.take_snapshots(&view)? else { return Ok(None) };
         let of = view.logs().iter().map(|log| log.segments.len()).sum();

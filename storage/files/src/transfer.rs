@@ -82,4 +82,3 @@ pub(crate) fn copy_front(
     done.copied += 1;
     target.sync_all().map_err(FileError::on("sync", to))
 }
-

@@ -72,17 +72,26 @@ impl Load {
         gateway
     }
 
+    /// What was acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.senders.iter().flat_map(|sender| sender.acknowledged.iter().cloned()).collect()
+    }
+
     /// Everything that was acknowledged is there, identical, once, and sequences are contiguous.
     pub(crate) fn prove(&self, gateway: &Gateway) -> usize {
-        let acknowledged: Vec<Acknowledged> =
-            self.senders.iter().flat_map(|sender| sender.acknowledged.iter().cloned()).collect();
+        let acknowledged = self.acknowledged();
+        self.prove_all(gateway, &acknowledged);
+        acknowledged.len()
+    }
+
+    /// The same of some of them.
+    pub(crate) fn prove_all(&self, gateway: &Gateway, acknowledged: &[Acknowledged]) {
         for user in &self.users {
             let mut wire = Wire::greeted(gateway.ws, &gateway.token(*user), DeviceId(8), 1);
-            Conversation::read(&mut wire, own(*user)).prove(&acknowledged);
+            Conversation::read(&mut wire, own(*user)).prove(acknowledged);
             let group = Conversation::read(&mut wire, self.group);
-            group.prove(&acknowledged);
+            group.prove(acknowledged);
         }
-        acknowledged.len()
     }
 }
 

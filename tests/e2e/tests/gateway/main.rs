@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod admin;
+mod backup;
 mod bad_input;
 mod chat;
 mod crash;
