@@ -5,7 +5,7 @@ use crate::crash::Load;
 use crate::stop::verify_log;
 use std::path::Path;
 use std::process::Command;
-use tidegate_ids::{DeviceId, UserId};
+use tidegate_ids::{DeviceId, Incarnation, UserId};
 use tidegate_tests_e2e::{Gateway, Wire, program};
 
 #[track_caller]
@@ -17,7 +17,7 @@ fn back_up(data: &Path, to: &Path) {
 }
 
 /// The incarnation that a client is told.
-fn incarnation(gateway: &Gateway) -> u64 {
+fn incarnation(gateway: &Gateway) -> Incarnation {
     let user = UserId(1 << 41);
     let mut wire = Wire::open(gateway.ws);
     wire.hello(&gateway.token(user), DeviceId(1), 1).incarnation
