@@ -59,8 +59,8 @@ pub enum BackupError {
     /// The snapshots are not to be touched.
     #[error(transparent)]
     Snapshots(#[from] SnapshotsError),
-    /// A segment is missing, or not what its name says. Recovered by a repair.
-    #[error("{0}: no gateway starts on this directory; repair it first")]
+    /// A segment is missing, or not what its name says. Recovered by putting an older backup back, or that file.
+    #[error("{0}: no gateway would start on a copy of this directory")]
     Problem(SegmentProblem),
     /// A log makes no sense as a whole. Recovered by the version that wrote it.
     #[error("log {0}: {1}")]
