@@ -38,7 +38,7 @@ pub const RECORDS_BURST: u64 = 100;
 pub const RECORD_REFILL_NS: u64 = 60 * MonotonicNs::SECOND / 100;
 
 /// Users that a user of the default class may add to groups at once: two groups of the 500 members that are usual. Each may
-/// be a stream of its own at its home, whether anybody is behind the id or not (decision 0008).
+/// be a stream of its own at its home, whether anybody is behind the id or not (decision 0011).
 pub const INVITATIONS_BURST: u64 = 1000;
 
 /// How long one of them takes to come back: 100 a minute, as many as records, so that inviting makes no more streams than

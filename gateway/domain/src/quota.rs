@@ -1,4 +1,4 @@
-//! Rate classes, and what a user has spent of theirs (REQUIREMENTS 156, decision 0008).
+//! Rate classes, and what a user has spent of theirs (REQUIREMENTS 156, decision 0011).
 
 use crate::limits::{INVITATION_REFILL_NS, INVITATIONS_BURST, RECORD_REFILL_NS, RECORDS_BURST};
 use tidegate_ids::MonotonicNs;
