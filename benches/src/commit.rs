@@ -1,7 +1,7 @@
 //! Ways of making a batch durable through a ring, interleaved: which one the gateway writes its log with is decided here.
 
 use crate::cpu;
-use crate::disk::{Batch, opened, zeroed};
+use crate::disk::{Batch, opened, ring_config, zeroed};
 use crate::limits::{BLOCK_BYTES, SAMPLE_TIME_MAX, SEGMENT_BYTES};
 use crate::median::Median;
 use anyhow::{Context, Result, ensure};
@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tidegate_reactor::{Completion, Config, LogFile, Reactor, SyncMode};
+use tidegate_reactor::{Completion, LogFile, Reactor, SyncMode};
 
 /// A way of writing.
 #[derive(Clone, Copy, Debug)]
@@ -105,15 +105,7 @@ pub fn run(directory: &Path, core: usize, work: &Work) -> Result<Vec<CommitRow>>
 
 impl Writer {
     fn new(method: Method, path: &Path, core: usize, work: &Work) -> Result<Self> {
-        let config = Config {
-            submission_entries: 64,
-            completion_entries: 256,
-            slots: 1,
-            buffers: 8,
-            buffer_bytes: 512,
-            shard_cpu: method.worker_apart.then_some(core),
-            ..Config::default()
-        };
+        let config = ring_config(method.worker_apart.then_some(core));
         let mut batch = Batch::with_capacity(work.batch_bytes);
         batch.bytes_mut().push(&vec![7; work.batch_bytes], work.batch_bytes);
         let (reactor, file) = (Reactor::new(&config)?, opened(path, method.mode)?);

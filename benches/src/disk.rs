@@ -8,7 +8,7 @@ use std::io::Write;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_reactor::{LogFile, SyncMode};
+use tidegate_reactor::{Config, LogFile, SyncMode};
 
 /// Makes a file of one segment's size whose every byte was written and is on the disk, so that later writes change no
 /// metadata.
@@ -22,6 +22,20 @@ pub fn zeroed(path: &Path) -> Result<()> {
         file.write_all(&zeros).with_context(|| format!("cannot fill {}", path.display()))?;
     }
     file.sync_all().with_context(|| format!("cannot sync {}", path.display()))
+}
+
+/// A ring that only writes; `shard_cpu` keeps the kernel's worker off that core.
+#[must_use]
+pub fn ring_config(shard_cpu: Option<usize>) -> Config {
+    Config {
+        submission_entries: 64,
+        completion_entries: 256,
+        slots: 1,
+        buffers: 8,
+        buffer_bytes: 512,
+        shard_cpu,
+        ..Config::default()
+    }
 }
 
 /// Opens it for this way of writing.

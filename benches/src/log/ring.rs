@@ -1,9 +1,10 @@
 //! One write at a time through the gateway's reactor.
 
+use crate::disk::ring_config;
 use anyhow::{Context, Result};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
-use tidegate_reactor::{Completion, Config, LogFile, Reactor, SyncMode};
+use tidegate_reactor::{Completion, LogFile, Reactor, SyncMode};
 
 /// A ring with at most one write in flight.
 pub struct Ring<B: Deref<Target = [u8]>> {
@@ -18,16 +19,7 @@ impl<B: Deref<Target = [u8]>> Ring<B> {
     /// # Errors
     /// The kernel refuses a ring.
     pub fn new(core: usize, mode: SyncMode) -> Result<Self> {
-        let config = Config {
-            submission_entries: 64,
-            completion_entries: 256,
-            slots: 1,
-            buffers: 8,
-            buffer_bytes: 512,
-            shard_cpu: Some(core),
-            ..Config::default()
-        };
-        Ok(Self { reactor: Reactor::new(&config)?, mode, began: None })
+        Ok(Self { reactor: Reactor::new(&ring_config(Some(core)))?, mode, began: None })
     }
 
     /// Whether nothing is being written.

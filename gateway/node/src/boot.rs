@@ -213,7 +213,7 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
     };
     let ring = wanted.fitted(u32::from(shards), &Limits::current())?;
     rings::probe()?;
-    let mut limits = config.limits.to_shard(config.users_open(), config.echo);
+    let mut limits = config.limits.to_shard(config.echo);
     if (ring.slots as usize) < slots {
         let allowed = ring.slots as usize;
         limits.connections_max = allowed.saturating_sub(spare_slots(allowed)).clamp(1, connections);

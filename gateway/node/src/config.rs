@@ -151,12 +151,6 @@ impl Config {
         Self::load(file, environment, cli::Serve { data, ..cli::Serve::default() })
     }
 
-    /// Whether any user id may be written to (PROTOCOL, Token): always, for now (decision 0006).
-    #[must_use]
-    pub const fn users_open(&self) -> bool {
-        true
-    }
-
     fn check(&self) -> Result<(), ConfigError> {
         if let Some(shards) = self.shards {
             within("shards", usize::from(shards), 1, usize::from(SHARDS_MAX))?;

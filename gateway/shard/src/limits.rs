@@ -120,8 +120,6 @@ pub struct ShardLimits {
     pub checkpoint_interval_ns: u64,
     /// How long a stopping gateway waits for its clients to go.
     pub shutdown_grace_ns: u64,
-    /// Whether any user id may be written to (PROTOCOL, Token).
-    pub users_open: bool,
     /// Whether `/echo` is served.
     pub echo: bool,
     /// Limits of the rules.
@@ -149,7 +147,6 @@ impl Default for ShardLimits {
             heartbeat_background_ms: 300_000,
             checkpoint_interval_ns: 5 * MonotonicNs::SECOND,
             shutdown_grace_ns: MonotonicNs::SECOND,
-            users_open: true,
             echo: false,
             domain: DomainLimits::default(),
         }

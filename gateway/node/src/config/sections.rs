@@ -263,7 +263,7 @@ impl Default for ConfigLimits {
 impl ConfigLimits {
     /// As a shard takes them.
     #[must_use]
-    pub fn to_shard(&self, users_open: bool, echo: bool) -> ShardLimits {
+    pub fn to_shard(&self, echo: bool) -> ShardLimits {
         let mut limits = ShardLimits {
             connections_max: self.connections_max,
             hot_users_max: self.hot_users_max,
@@ -281,7 +281,6 @@ impl ConfigLimits {
             heartbeat_background_ms: self.heartbeat_background_ms,
             checkpoint_interval_ns: to_ns(self.checkpoint_interval_ms),
             shutdown_grace_ns: to_ns(self.shutdown_grace_ms),
-            users_open,
             echo,
             ..ShardLimits::default()
         };

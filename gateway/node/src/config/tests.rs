@@ -102,10 +102,13 @@ fn data_that_is_a_file_is_told_apart() {
 #[test]
 fn users_that_are_not_open_are_refused_as_long_as_nothing_enforces_it() {
     let open = |variables: &[(&str, &str)]| {
-        load("", variables, &cli::Serve::default()).map(|config| config.users_open())
+        load("", variables, &cli::Serve::default()).map(|config| config.users.open)
     };
-    assert!(open(&[]).unwrap());
-    assert!(open(&[("TIDEGATE_LISTEN", "0.0.0.0:1"), ("TIDEGATE_USERS__OPEN", "true")]).unwrap());
+    assert_eq!(open(&[]).unwrap(), None);
+    assert_eq!(
+        open(&[("TIDEGATE_LISTEN", "0.0.0.0:1"), ("TIDEGATE_USERS__OPEN", "true")]).unwrap(),
+        Some(true)
+    );
     let refused = open(&[("TIDEGATE_USERS__OPEN", "false")]).unwrap_err();
     assert!(refused.contains("users.open is false: this version cannot yet refuse"), "{refused}");
 }
@@ -113,14 +116,14 @@ fn users_that_are_not_open_are_refused_as_long_as_nothing_enforces_it() {
 #[test]
 fn every_limit_reaches_the_shard() {
     let defaults = ConfigLimits::default();
-    assert_eq!(defaults.to_shard(true, false), tidegate_shard::ShardLimits::default());
+    assert_eq!(defaults.to_shard(false), tidegate_shard::ShardLimits::default());
     // A key that is not passed on would leave the default where the changed value should be.
-    let before = format!("{:?}", defaults.to_shard(true, false));
+    let before = format!("{:?}", defaults.to_shard(false));
     for key in Config::keys().iter().filter(|key| key.name.starts_with("limits.")) {
         let changed = key.default.as_u64().unwrap() - 1;
         let config =
             load("", &[(&variable(&key.name), &changed.to_string())], &cli::Serve::default()).unwrap();
-        assert_ne!(format!("{:?}", config.limits.to_shard(true, false)), before, "{}", key.name);
+        assert_ne!(format!("{:?}", config.limits.to_shard(false)), before, "{}", key.name);
     }
 }
 
