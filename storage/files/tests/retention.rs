@@ -89,10 +89,7 @@ fn cover(dir: &DataDir) -> CoveredSegments {
         let is_current = log.log.epoch == dir.epoch() && log.recovered.unclean;
         let place = log.recovered.extents.len().checked_sub(1 + usize::from(is_current));
         let Some(place) = place else { continue };
-        let last = log.recovered.extents[place];
-        if let Some(end) = last.last(&mut dir.reader()).unwrap() {
-            covered.set(log.log, end);
-        }
+        covered.set(log.log, log.recovered.ends[place]);
     }
     covered
 }

@@ -9,7 +9,7 @@
 
 use crate::batch::Guard;
 use crate::limits::{DAMAGE_REPORTS_MAX, SEGMENT_BYTES_MAX};
-use crate::medium::{Medium, MediumError};
+use crate::medium::Medium;
 use crate::record::RecordView;
 use crate::replay::Replay;
 use crate::segment::{LogIdentity, PreviousEnd};
@@ -37,7 +37,7 @@ pub struct Recovered {
     pub records: u64,
     /// The used segments, oldest first, with their ends: what scanning needs.
     pub extents: Vec<SegmentExtent>,
-    /// The end of each of these segments, with its last batch.
+    /// The end of each of these segments, with its last batch: what a snapshot that folds it says it covers.
     pub ends: Vec<PreviousEnd>,
 }
 
@@ -81,21 +81,6 @@ pub struct SegmentExtent {
     pub footer_offset: Option<u32>,
     /// What its batch headers are mixed with.
     pub guard: Guard,
-}
-
-impl SegmentExtent {
-    /// The end of this segment and its last batch: what a snapshot that folds it says it covers. `None` if that batch does
-    /// not hold; then what the next segment's header says of it is as good.
-    ///
-    /// # Errors
-    /// Those of the medium.
-    pub fn last<M: Medium>(&self, medium: &mut M) -> Result<Option<PreviousEnd>, MediumError> {
-        medium.segment_len(self.segment)?;
-        let mut window = Window::new(medium, self.guard);
-        window.open(self.segment);
-        let end = Position::new(self.segment, self.end);
-        Ok(window.trailer(self.end).map(|header| PreviousEnd { end, batch: header.number }))
-    }
 }
 
 /// An unacknowledged tail.

@@ -306,8 +306,7 @@ fn retain(journal: &Journal, policy: &Expire) -> u64 {
     let covered = CoveredSegments::default();
     for one in &journal.logs {
         let Some(place) = one.recovered.extents.len().checked_sub(2) else { continue };
-        let extent = one.recovered.extents[place];
-        covered.set(one.log, extent.last(&mut journal.dir.reader()).unwrap().unwrap());
+        covered.set(one.log, one.recovered.ends[place]);
     }
     let options = RetentionOptions { bytes_per_second: 0, look_again_ms: 0, ..RetentionOptions::default() };
     let mut retention = Retention::new(&journal.dir, options, covered);

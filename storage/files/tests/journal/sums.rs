@@ -119,11 +119,10 @@ pub fn closed(journal: &Journal, most: usize) -> (Vec<(LogId, SegmentExtent)>, V
         let mut extents = log.recovered.extents.clone();
         extents.pop_if(|last| last.footer_offset.is_none());
         extents.truncate(most);
-        if let Some(last) = extents.last() {
-            let previous = last.last(&mut journal.dir.reader()).unwrap().unwrap();
+        if let Some(last) = extents.len().checked_sub(1) {
             covered.push(Covered {
                 log: log.log,
-                previous,
+                previous: log.recovered.ends[last],
                 checkpoint: log.log.shard.0.to_le_bytes().to_vec(),
             });
         }
