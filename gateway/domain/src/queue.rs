@@ -292,15 +292,16 @@ impl DeviceQueue {
         self.narrow(&answer.conversation, pool, tell);
     }
 
-    /// The range is too long to push: it is announced up to its head, numbered, and stays in the window.
+    /// The range is too long to push: it is announced up to its head, numbered, and stays in the window, where it counts as
+    /// its first record: what is not acknowledged reaches down to there.
     pub fn push_dirty(&mut self, answer: &Answer, bytes: u32, pool: &mut WindowPool) -> Option<PushNumber> {
         if !self.window.has_credit(pool) {
             return None;
         }
         let range = self.ranges.get_mut(&answer.conversation)?;
+        let entry = WindowEntry { conversation: answer.conversation, sequence: range.next, bytes };
         range.next = range.next.max(answer.covered.next());
         range.complete = Some(answer.covered.max(range.seen));
-        let entry = WindowEntry { conversation: answer.conversation, sequence: answer.covered, bytes };
         Some(self.window.push(pool, entry))
     }
 

@@ -31,6 +31,10 @@ counters! {
     SessionsEnded = "sessions_ended",
     /// Connections handed over to their user's home.
     HandedOver = "connections_handed_over",
+    /// Of these, with bytes that came behind the `Hello`.
+    HandedOverWithBytes = "handed_over_with_bytes",
+    /// Sessions closed because a newer socket of the same device came.
+    SessionsReplaced = "sessions_replaced",
     /// Frames received from clients.
     FramesReceived = "frames_received",
     /// Bytes received from clients.
@@ -61,6 +65,10 @@ counters! {
     Refused = "requests_refused",
     /// Records pushed to devices.
     Pushed = "records_pushed",
+    /// Records that a connected device had no credit for: they wait in a range.
+    WithoutCredit = "pushes_without_credit",
+    /// Pushes that were not acknowledged when their connection ended: they wait in ranges.
+    WindowsToRanges = "windows_turned_into_ranges",
     /// Ranges announced as `Dirty`.
     Dirty = "ranges_announced",
     /// Ranges asked for by a queue.

@@ -245,6 +245,9 @@ impl Shard {
         if !turn.mesh.push(home, Lane::Requests, &[&self.scratch, rest]) {
             return self.refuse_connection(id, turn);
         }
+        if !connection.held.is_empty() {
+            self.stats.count(Counter::HandedOverWithBytes);
+        }
         self.set_phase(id, Phase::Leaving(key));
         self.outputs.push_back(Output::HandOver { connection: id, to: home, key });
     }
@@ -346,6 +349,7 @@ impl Shard {
             if greeting.attempt < before.attempt {
                 return self.close(id, CloseCode::REPLACED, "a newer socket of this device is open");
             }
+            self.stats.count(Counter::SessionsReplaced);
             self.close(before.connection, CloseCode::REPLACED, "a newer socket of this device is open");
         }
         match self.register(user, device, turn) {
@@ -515,13 +519,14 @@ impl Shard {
             _ => return,
         };
         let Origin { user, device, generation, .. } = origin;
-        let Self { streams, window_pool, .. } = self;
+        let Self { streams, window_pool, stats, .. } = self;
         let Some(hot) = streams.users.get_mut(&user) else { return };
         let place = hot.sessions.iter().position(|session| session.generation == generation);
         let Some(place) = place.filter(|_| generation != Generation(0)) else { return };
         hot.sessions.remove(place);
         let mut changes = Vec::new();
         if let Some(device) = hot.user.devices.get_mut(device) {
+            stats.add(Counter::WindowsToRanges, u64::from(device.queue.window().count()));
             device.queue.disconnect(window_pool, |change| changes.push(change));
         }
         for change in changes {

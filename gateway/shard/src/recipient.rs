@@ -116,6 +116,9 @@ impl Shard {
                     }
                 }
                 Consumed::Queued => {
+                    if device.queue.is_connected() && !device.queue.window().has_credit(window_pool) {
+                        stats.count(Counter::WithoutCredit);
+                    }
                     let session = sessions.iter_mut().find(|session| session.device == device.id);
                     if let Some(session) = session.filter(|session| !session.ask_queued) {
                         session.ask_queued = true;

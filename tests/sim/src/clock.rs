@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use tidegate_domain::Generator;
 use tidegate_ids::{MonotonicNs, Now, WallMs};
 
-/// Where the wall clock starts: 2026-01-01.
+/// Where the wall clock starts: 2026-01-01. Jumps never take it below.
 const WALL_START_MS: u64 = 1_767_225_600_000;
 
 /// A stream of chance; every concern has its own, so that one more draw here moves nothing there.
@@ -74,17 +74,25 @@ impl<T> Ord for Due<T> {
 #[derive(Debug)]
 pub(crate) struct Agenda<T> {
     now: MonotonicNs,
+    /// How far the wall clock is ahead of where it should be.
+    wall_ahead_ms: i64,
     order: u64,
     dues: BinaryHeap<Reverse<Due<T>>>,
 }
 
 impl<T> Agenda<T> {
     pub(crate) fn new() -> Self {
-        Self { now: MonotonicNs(MonotonicNs::SECOND), order: 0, dues: BinaryHeap::new() }
+        Self { now: MonotonicNs(MonotonicNs::SECOND), wall_ahead_ms: 0, order: 0, dues: BinaryHeap::new() }
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { monotonic: self.now, wall: WallMs(WALL_START_MS + self.now.0 / MonotonicNs::MILLISECOND) }
+        let elapsed_ms = (self.now.0 / MonotonicNs::MILLISECOND).saturating_add_signed(self.wall_ahead_ms);
+        Now { monotonic: self.now, wall: WallMs(WALL_START_MS + elapsed_ms) }
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn jump_wall(&mut self, ahead_ms: i64) {
+        self.wall_ahead_ms = ahead_ms;
     }
 
     /// Puts something on the agenda, so many nanoseconds from now.

@@ -1,4 +1,5 @@
-//! A disk with a write-back cache: what was not synced is torn or lost at a crash, sector by sector.
+//! A disk with a write-back cache: what was not synced is torn or lost at a crash, sector by sector. Segments run out, and
+//! bits rot.
 
 use crate::clock::Chance;
 use std::collections::BTreeMap;
@@ -13,8 +14,19 @@ struct Segment {
     log: LogId,
     /// As a reader sees it: cache and device.
     seen: Vec<u8>,
-    /// As the device holds it.
-    durable: Vec<u8>,
+    /// What the device still holds under sectors that are newer in the cache, by their offsets.
+    unsynced: BTreeMap<usize, [u8; SECTOR_BYTES]>,
+}
+
+impl Segment {
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        let first = at / SECTOR_BYTES * SECTOR_BYTES;
+        for sector in (first..at + bytes.len()).step_by(SECTOR_BYTES) {
+            let seen = &self.seen[sector..sector + SECTOR_BYTES];
+            self.unsynced.entry(sector).or_insert_with(|| seen.try_into().unwrap_or([0; SECTOR_BYTES]));
+        }
+        self.seen[at..at + bytes.len()].copy_from_slice(bytes);
+    }
 }
 
 /// All segments of a data directory.
@@ -26,25 +38,52 @@ pub(crate) struct Disk {
     chance: Chance,
     /// A planted bug: syncs are reported and not done.
     pub(crate) lies: bool,
+    /// A planted bug: the newest segment of a log is not seen at a start.
+    pub(crate) forgets: bool,
+    /// Sectors that a crash took back.
+    pub(crate) sectors_lost: u64,
+    rotten: bool,
 }
 
 impl Disk {
     pub(crate) fn new(segment_bytes: u32, chance: Chance) -> Self {
-        Self { segments: BTreeMap::new(), next: 1, segment_bytes, chance, lies: false }
+        assert_eq!(segment_bytes as usize % SECTOR_BYTES, 0, "a segment is whole sectors");
+        Self {
+            segments: BTreeMap::new(),
+            next: 1,
+            segment_bytes,
+            chance,
+            lies: false,
+            forgets: false,
+            sectors_lost: 0,
+            rotten: false,
+        }
     }
 
     /// Makes a zeroed, synced segment for a log.
     pub(crate) fn make_segment(&mut self, log: LogId) -> u32 {
         let number = self.next;
         self.next += 1;
-        let zeroed = vec![0; self.segment_bytes as usize];
-        self.segments.insert(number, Segment { log, seen: zeroed.clone(), durable: zeroed });
+        let seen = vec![0; self.segment_bytes as usize];
+        self.segments.insert(number, Segment { log, seen, unsynced: BTreeMap::new() });
         number
     }
 
     /// Segments of a log, oldest first.
     pub(crate) fn segments_of(&self, log: LogId) -> Vec<u32> {
-        self.segments.iter().filter(|(_, segment)| segment.log == log).map(|(number, _)| *number).collect()
+        let used = |segment: &Segment| segment.seen.iter().any(|byte| *byte != 0);
+        let of_log = self.segments.iter().filter(|(_, segment)| segment.log == log);
+        if self.forgets {
+            let mut seen: Vec<u32> = of_log.filter(|(_, one)| used(one)).map(|(number, _)| *number).collect();
+            seen.pop();
+            return seen;
+        }
+        of_log.map(|(number, _)| *number).collect()
+    }
+
+    /// Whether any bit has rotted: then a start may find damage.
+    pub(crate) const fn has_rot(&self) -> bool {
+        self.rotten
     }
 
     /// Writes into the cache.
@@ -55,8 +94,7 @@ impl Disk {
     /// Writes the first bytes of a batch into the cache.
     pub(crate) fn write_part(&mut self, batch: &StagedBatch, len: usize) {
         let Some(segment) = self.segments.get_mut(&batch.segment) else { panic!("a batch for no segment") };
-        let at = batch.offset as usize;
-        segment.seen[at..at + len].copy_from_slice(&batch.bytes[..len]);
+        segment.write(batch.offset as usize, &batch.bytes[..len]);
     }
 
     /// Syncs one segment.
@@ -65,22 +103,19 @@ impl Disk {
             return;
         }
         if let Some(segment) = self.segments.get_mut(&number) {
-            segment.durable.copy_from_slice(&segment.seen);
+            segment.unsynced.clear();
         }
     }
 
     /// The power goes: every sector in the cache reaches the device or does not.
     pub(crate) fn crash(&mut self) {
-        for segment in self.segments.values_mut() {
-            let Segment { seen, durable, .. } = segment;
-            let sectors = seen.chunks_mut(SECTOR_BYTES).zip(durable.chunks_mut(SECTOR_BYTES));
-            for (seen, durable) in sectors {
-                if seen != durable {
-                    if self.chance.percent(50) {
-                        durable.copy_from_slice(seen);
-                    } else {
-                        seen.copy_from_slice(durable);
-                    }
+        let Self { segments, chance, sectors_lost, .. } = self;
+        for segment in segments.values_mut() {
+            for (sector, durable) in std::mem::take(&mut segment.unsynced) {
+                let seen = &mut segment.seen[sector..sector + SECTOR_BYTES];
+                if *seen != durable && chance.percent(50) {
+                    seen.copy_from_slice(&durable);
+                    *sectors_lost += 1;
                 }
             }
         }
@@ -88,8 +123,17 @@ impl Disk {
 
     /// The process is killed, the machine goes on: the cache stays, and reaches the device.
     pub(crate) fn settle(&mut self) {
-        for segment in self.segments.values_mut() {
-            segment.durable.copy_from_slice(&segment.seen);
+        self.segments.values_mut().for_each(|segment| segment.unsynced.clear());
+    }
+
+    /// A bit rots, in the cache's copy and on the device.
+    pub(crate) fn rot(&mut self, number: u32, offset: u32, bit: u8) {
+        let Some(segment) = self.segments.get_mut(&number) else { return };
+        self.rotten = true;
+        segment.seen[offset as usize] ^= 1 << bit;
+        let sector = offset as usize / SECTOR_BYTES * SECTOR_BYTES;
+        if let Some(durable) = segment.unsynced.get_mut(&sector) {
+            durable[offset as usize % SECTOR_BYTES] ^= 1 << bit;
         }
     }
 }
@@ -106,5 +150,61 @@ impl Medium for Disk {
         let count = rest.len().min(into.len());
         into[..count].copy_from_slice(&rest[..count]);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_ids::ShardIndex;
+
+    fn disk() -> (Disk, u32) {
+        let mut disk = Disk::new(8192, Chance::new(1, 1));
+        let number = disk.make_segment(LogId { epoch: 1, shard: ShardIndex(0) });
+        (disk, number)
+    }
+
+    fn write(disk: &mut Disk, number: u32, at: usize, bytes: &[u8]) {
+        disk.segments.get_mut(&number).expect("a segment").write(at, bytes);
+    }
+
+    fn read(disk: &mut Disk, number: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 8192];
+        disk.read(number, 0, &mut bytes).expect("a segment");
+        bytes
+    }
+
+    #[test]
+    fn a_crash_takes_some_sectors_of_what_was_not_synced_and_none_of_what_was() {
+        let (mut disk, number) = disk();
+        write(&mut disk, number, 0, &[1; 2048]);
+        disk.sync(number);
+        write(&mut disk, number, 1024, &[2; 7168]);
+        disk.crash();
+        let bytes = read(&mut disk, number);
+        assert!(bytes[..1024].iter().all(|byte| *byte == 1), "synced and not written again");
+        let lost = bytes[2048..].chunks(SECTOR_BYTES).filter(|sector| sector[0] == 0).count();
+        assert!(lost > 0 && lost < 12, "of twelve sectors some are lost, some are not: {lost}");
+        for sector in bytes.chunks(SECTOR_BYTES) {
+            assert!(sector.iter().all(|byte| *byte == sector[0]), "no sector is torn");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_wrote_stays() {
+        let (mut disk, number) = disk();
+        write(&mut disk, number, 512, &[7; 1024]);
+        disk.settle();
+        disk.crash();
+        assert_eq!(read(&mut disk, number)[512..1536], [7; 1024]);
+    }
+
+    #[test]
+    fn rot_is_in_the_cache_and_on_the_device() {
+        let (mut disk, number) = disk();
+        write(&mut disk, number, 0, &[0xff; 512]);
+        disk.rot(number, 3, 0);
+        assert_eq!(read(&mut disk, number)[3], 0xfe);
+        assert_eq!(disk.segments[&number].unsynced[&0][3], 1, "what the device holds has rotted too");
     }
 }

@@ -3,8 +3,9 @@
 use crate::clock::Chance;
 use crate::disk::Disk;
 use crate::mesh::Mesh;
+use crate::plan::Planted;
 use crate::snapshots::Snapshots;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_domain::{HASH_VERSION, RateClass, Route};
 use tidegate_ids::{BatchNumber, Incarnation, LogId, Position, ShardIndex, UserId, WallMs};
 use tidegate_shard::{
@@ -13,7 +14,7 @@ use tidegate_shard::{
 };
 use tidegate_storage_log::{
     Appender, AppenderConfig, AppenderStart, Covered, Guard, LogIdentity, PageEnd, PreviousEnd, ReadError,
-    SegmentExtent, read_page, recover_after, scan_chunk,
+    SegmentExtent, StagedBatch, read_page, recover_after, scan_chunk,
 };
 
 /// Names the simulated data directory.
@@ -22,20 +23,22 @@ pub(crate) const DIRECTORY: [u8; 16] = *b"simulated volume";
 /// The block of the simulated device.
 const BLOCK_BYTES: u32 = 512;
 
-/// Tokens of the simulator: `user:N`.
+/// Tokens of the simulator: `user:N`, and `rogue:N` for those who get no more than others may.
 struct PlainTokens;
 
 impl TokenVerifier for PlainTokens {
     fn verify(&self, token: &[u8], _now: WallMs) -> Result<Claims, TokenError> {
-        let text = std::str::from_utf8(token).ok().and_then(|text| text.strip_prefix("user:"));
-        let user = text.and_then(|user| user.parse().ok()).ok_or(TokenError::Invalid)?;
-        let claims = Claims {
-            user: UserId(user),
-            expires: WallMs(u64::MAX),
-            device: None,
-            rate: RateClass::Unlimited,
+        let (class, user) = std::str::from_utf8(token)
+            .ok()
+            .and_then(|text| text.split_once(':'))
+            .ok_or(TokenError::Invalid)?;
+        let rate = match class {
+            "user" => RateClass::Unlimited,
+            "rogue" => RateClass::Default,
+            _ => return Err(TokenError::Invalid),
         };
-        Ok(claims)
+        let user = UserId(user.parse().map_err(|_| TokenError::Invalid)?);
+        Ok(Claims { user, expires: WallMs(u64::MAX), device: None, rate })
     }
 }
 
@@ -47,6 +50,8 @@ pub(crate) struct Sizes {
     pub(crate) staging_bytes: usize,
     pub(crate) batch_bytes_max: u32,
     pub(crate) ring_bytes: usize,
+    /// A bug of the mesh.
+    pub(crate) planted: Option<Planted>,
 }
 
 /// A running process.
@@ -63,6 +68,13 @@ pub(crate) struct Gateway {
     pub(crate) planner: SnapshotPlanner,
     epoch: u32,
     extents: BTreeMap<LogId, Vec<SegmentExtent>>,
+    /// What the start found on the disk.
+    pub(crate) tails_cut: u64,
+    pub(crate) damage_found: u64,
+    /// A write is in flight: a shard may have one.
+    pub(crate) writing: Vec<bool>,
+    /// Reads in flight.
+    pub(crate) reading: Vec<usize>,
 }
 
 /// What one pass over the logs found.
@@ -72,6 +84,8 @@ struct Found {
     starts: BTreeMap<LogId, PreviousEnd>,
     extents: BTreeMap<LogId, Vec<SegmentExtent>>,
     planner: SnapshotPlanner,
+    tails_cut: u64,
+    damage_found: u64,
 }
 
 /// Reads every log behind what the snapshot holds.
@@ -84,6 +98,7 @@ fn survey(
     let mut recovery = Recovery::new(route, held);
     let (mut ends, mut starts, mut extents) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     let mut closed = Vec::new();
+    let (mut tails_cut, mut damage_found) = (0, 0);
     for (epoch, count) in epochs {
         for shard in (0..*count).map(ShardIndex) {
             let log = LogId { epoch: *epoch, shard };
@@ -93,9 +108,11 @@ fn survey(
             let each = |record: tidegate_storage_log::RecordView<'_>| recovery.record(log, &record);
             let found = recover_after(disk, &segments, Some(DIRECTORY), covered, each)
                 .map_err(|error| format!("{error:?}"))?;
-            if found.damage_count > 0 {
+            if found.damage_count > 0 && !disk.has_rot() {
                 return Err(format!("damage in {log}: {:?}", found.damage));
             }
+            tails_cut += u64::from(found.cut.is_some());
+            damage_found += found.damage_count;
             ends.push(LogEnd { log, end: found.end() });
             starts.insert(log, found.previous);
             let both = found.extents.iter().zip(&found.ends);
@@ -105,7 +122,7 @@ fn survey(
     }
     let mut planner = recovery.planner(epochs, held.unwrap_or_default());
     closed.into_iter().for_each(|(log, segment)| planner.closed(log, segment));
-    Ok(Found { recovery, ends, starts, extents, planner })
+    Ok(Found { recovery, ends, starts, extents, planner, tails_cut, damage_found })
 }
 
 fn appender_of(log: LogId, previous: PreviousEnd, sizes: &Sizes) -> Result<Appender, String> {
@@ -142,7 +159,7 @@ impl Gateway {
             snapshots.make(disk, &plan)?;
             found = survey(route, epochs, disk, snapshots.covered())?;
         }
-        let Found { recovery, ends, starts, extents, planner } = found;
+        let Found { recovery, ends, starts, extents, planner, tails_cut, damage_found } = found;
         if recovery.misses_snapshot() {
             return Err("a snapshot made again holds less than the lost one".to_owned());
         }
@@ -170,14 +187,42 @@ impl Gateway {
         Ok(Self {
             run,
             shards: all,
-            mesh: Mesh::new(shards, sizes.ring_bytes),
+            mesh: Mesh::new(shards, sizes.ring_bytes, sizes.planted),
             ready: vec![false; count],
             stopped: vec![false; count],
             turn_due: vec![false; count],
             planner,
             epoch,
             extents,
+            tails_cut,
+            damage_found,
+            writing: vec![false; count],
+            reading: vec![0; count],
         })
+    }
+
+    /// Segments that nothing is appended to any more, and whose end is on record in the next.
+    pub(crate) fn closed_segments(&self) -> BTreeSet<u32> {
+        let closed = self.extents.values().flat_map(|extents| extents.iter().rev().skip(1));
+        closed.map(|extent| extent.segment).collect()
+    }
+
+    /// Gives out the records of a batch that a shard has just written, as they lie on the disk.
+    pub(crate) fn read_back(
+        &self,
+        disk: &mut Disk,
+        shard: ShardIndex,
+        batch: &StagedBatch,
+    ) -> Result<Vec<u8>, String> {
+        let extents = self.extents.get(&self.log_of(shard));
+        let extent = extents.and_then(|extents| extents.last()).copied();
+        let extent = extent.filter(|extent| extent.segment == batch.segment);
+        let extent = extent.ok_or_else(|| format!("batch {} is in no segment", batch.number))?;
+        let from = Position::new(batch.segment, batch.offset);
+        let mut records = Vec::new();
+        scan_chunk(disk, &[extent], from, usize::MAX / 2, &mut records)
+            .map_err(|error| format!("{error:?}"))?;
+        Ok(records)
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Rings between shards as plain queues with a capacity.
 
+use crate::plan::Planted;
 use std::collections::VecDeque;
 use tidegate_ids::ShardIndex;
 use tidegate_shard::{Lane, MeshPort};
@@ -16,18 +17,33 @@ pub(crate) struct Mesh {
     shards: usize,
     capacity: usize,
     rings: Vec<Ring>,
+    /// A bug of the mesh, and results pushed so far.
+    planted: Option<Planted>,
+    results: u64,
 }
 
+/// Of so many results one is lost or swapped, if that bug is planted.
+const RESULTS_PER_BUG: u64 = 400;
+
 impl Mesh {
-    pub(crate) fn new(shards: u16, capacity: usize) -> Self {
+    pub(crate) fn new(shards: u16, capacity: usize, planted: Option<Planted>) -> Self {
         let shards = usize::from(shards);
         let rings = (0..2 * shards * shards).map(|_| Ring::default()).collect();
-        Self { shards, capacity, rings }
+        Self { shards, capacity, rings, planted, results: 0 }
     }
 
     fn place(&self, from: ShardIndex, to: ShardIndex, lane: Lane) -> usize {
         let lane = usize::from(lane == Lane::Results);
         (usize::from(from.0) * self.shards + usize::from(to.0)) * 2 + lane
+    }
+
+    /// Whether a planted bug hits this push.
+    fn is_hit(&mut self, lane: Lane, bug: Planted) -> bool {
+        if self.planted != Some(bug) || lane != Lane::Results {
+            return false;
+        }
+        self.results += 1;
+        self.results.is_multiple_of(RESULTS_PER_BUG)
     }
 
     /// Whether a shard has frames to take.
@@ -59,10 +75,15 @@ impl MeshPort for Port<'_> {
         if !self.has_room(to, lane, bytes) {
             return false;
         }
+        if self.mesh.is_hit(lane, Planted::LostResult) {
+            return true;
+        }
+        let swapped = self.mesh.is_hit(lane, Planted::SwappedResults);
         let place = self.mesh.place(self.me, to, lane);
         let ring = &mut self.mesh.rings[place];
         ring.bytes += bytes;
-        ring.frames.push_back(parts.concat());
+        let behind = usize::from(swapped && !ring.frames.is_empty());
+        ring.frames.insert(ring.frames.len() - behind, parts.concat());
         true
     }
 

@@ -2,16 +2,117 @@
 
 use crate::clock::Chance;
 use crate::gateway::Sizes;
+use std::collections::BTreeMap;
 use tidegate_ids::MonotonicNs;
 use tidegate_shard::ShardLimits;
 
 const MS: u64 = MonotonicNs::MILLISECOND;
 
-/// A bug put in from outside, to see that it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// Steps of the workload of a seed unless it is told otherwise: 320 ms each on average, so about six and a half minutes,
+/// and four more until everything has drained.
+pub const TICKS_DEFAULT: u64 = 1200;
+
+/// A bug put in from outside, to see that it is found. Bugs in the rules themselves are patches (`tests/sim/plants`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Planted {
     /// The disk reports syncs that it did not do.
     NoSync,
+    /// A shard is told that a batch is synced before it is written.
+    EarlySync,
+    /// The mesh loses a result now and then.
+    LostResult,
+    /// The mesh swaps two results now and then.
+    SwappedResults,
+    /// A start does not see the newest segment of a log.
+    ForgottenSegment,
+    /// A snapshot says that it holds a segment that was never folded into it.
+    HollowSnapshot,
+    /// The process forgets a read: its answer never comes.
+    LostRead,
+    /// A hand-over brings the socket and loses a byte that came with it.
+    LostByte,
+}
+
+/// What can go wrong in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Fault {
+    /// A device goes away for a while, noticed or not.
+    Cut,
+    /// A connection goes deaf in one direction or both.
+    HalfOpen,
+    /// A device reads nothing for a while.
+    SlowReader,
+    /// The power goes: what was not synced is torn.
+    PowerCut,
+    /// The process is killed.
+    Kill,
+    /// A clean stop, and a start.
+    Stop,
+    /// Starts with another number of shards.
+    Reshard,
+    /// A write or its sync fails, and the shard is read-only until a restart.
+    FailedWrite,
+    /// A sync takes seconds.
+    SlowSync,
+    /// No segment is to be had, and the disk says that it is nearly full.
+    FullDisk,
+    /// A bit of a message rots.
+    BitRot,
+    /// Somebody sets the wall clock.
+    ClockJump,
+    /// Snapshots are made in the middle of things.
+    Snapshot,
+    /// The newest snapshot is gone at a start.
+    SnapshotLoss,
+    /// A device registers after its user's conversations have begun.
+    LateDevice,
+    /// Somebody misbehaves.
+    Rogue,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Cut,
+        Self::HalfOpen,
+        Self::SlowReader,
+        Self::PowerCut,
+        Self::Kill,
+        Self::Stop,
+        Self::Reshard,
+        Self::FailedWrite,
+        Self::SlowSync,
+        Self::FullDisk,
+        Self::BitRot,
+        Self::ClockJump,
+        Self::Snapshot,
+        Self::SnapshotLoss,
+        Self::LateDevice,
+        Self::Rogue,
+    ];
+
+    /// Its name on the command line and in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::HalfOpen => "half-open",
+            Self::SlowReader => "slow-reader",
+            Self::PowerCut => "power-cut",
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+            Self::Reshard => "reshard",
+            Self::FailedWrite => "failed-write",
+            Self::SlowSync => "slow-sync",
+            Self::FullDisk => "full-disk",
+            Self::BitRot => "bit-rot",
+            Self::ClockJump => "clock-jump",
+            Self::Snapshot => "snapshot",
+            Self::SnapshotLoss => "snapshot-loss",
+            Self::LateDevice => "late-device",
+            Self::Rogue => "rogue",
+        }
+    }
 }
 
 /// What one seed does.
@@ -19,12 +120,33 @@ pub enum Planted {
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// Steps of the workload, about one in 100 ms of virtual time.
+    /// Steps of the workload.
     pub ticks: u64,
     /// A bug, if one is wanted.
     pub planted: Option<Planted>,
-    /// Whether tables are so small that everything goes cold.
-    pub tiny_tables: bool,
+    /// Faults that do not happen.
+    pub without: Vec<Fault>,
+    /// Print what devices are told, and every fault.
+    pub narrated: bool,
+}
+
+impl Plan {
+    /// A seed as it is run unless something else is asked for.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { seed, ticks: TICKS_DEFAULT, planted: None, without: Vec::new(), narrated: false }
+    }
+
+    /// Whether a fault may happen.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
+        !self.without.contains(&fault)
+    }
+
+    /// Every third seed has tables so small that everything goes cold.
+    const fn has_tiny_tables(&self) -> bool {
+        self.seed.is_multiple_of(3)
+    }
 }
 
 /// What a seed did.
@@ -34,22 +156,40 @@ pub struct Report {
     pub trace: u64,
     /// Virtual time.
     pub virtual_ms: u64,
-    /// Records in the logs in the end.
+    /// Steps of the workload that were done.
+    pub acts: u64,
+    /// Records with a sequence that were committed.
     pub records: u64,
-    /// Power cuts, kills and clean stops.
-    pub crashes: u64,
-    /// Writes of a log that failed.
-    pub failed_writes: u64,
-    /// Connections cut.
-    pub cuts: u64,
-    /// Starts with another number of shards.
-    pub reshards: u64,
-    /// Snapshots made.
-    pub snapshots: u64,
-    /// Snapshots lost before a start.
-    pub snapshots_lost: u64,
-    /// The sums of all shards' counters, by label.
-    pub marks: std::collections::BTreeMap<&'static str, u64>,
+    /// Devices with the SDK.
+    pub devices: u64,
+    /// Starts of a gateway after the first.
+    pub restarts: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Interesting branches that were reached, by name.
+    pub marks: BTreeMap<&'static str, u64>,
+}
+
+impl Report {
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    pub(crate) fn mark(&mut self, mark: &'static str, count: u64) {
+        *self.marks.entry(mark).or_default() += count;
+    }
+
+    /// Adds what another seed did.
+    pub fn add(&mut self, other: &Self) {
+        self.trace = self.trace.rotate_left(1) ^ other.trace;
+        self.virtual_ms += other.virtual_ms;
+        self.acts += other.acts;
+        self.records += other.records;
+        self.devices += other.devices;
+        self.restarts += other.restarts;
+        other.faults.iter().for_each(|(fault, count)| *self.faults.entry(*fault).or_default() += count);
+        other.marks.iter().for_each(|(mark, count)| *self.marks.entry(mark).or_default() += count);
+    }
 }
 
 /// A seed that failed.
@@ -79,16 +219,17 @@ pub(crate) fn sizes_of(plan: &Plan, chance: &mut Chance) -> Sizes {
         mesh_frame_bytes_max: chance.between(6, 40) as usize * 1024,
         ..ShardLimits::default()
     };
-    if plan.tiny_tables {
-        limits.hot_users_max = 24;
+    if plan.has_tiny_tables() {
+        limits.hot_users_max = 28;
         limits.hot_conversations_max = 3;
     }
     let ring_bytes = limits.mesh_frame_bytes_max * chance.between(2, 4) as usize;
     Sizes {
         limits,
-        segment_bytes: 1024 * 1024,
-        staging_bytes: 4 * 1024 * 1024,
-        batch_bytes_max: 256 * 1024,
+        segment_bytes: 256 * 1024,
+        staging_bytes: 1024 * 1024,
+        batch_bytes_max: 64 * 1024,
         ring_bytes,
+        planted: plan.planted,
     }
 }

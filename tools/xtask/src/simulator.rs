@@ -9,39 +9,30 @@ use crate::workspace::Workspace;
 /// The simulator's package.
 const PACKAGE: &str = "tidegate-tests-sim";
 
-/// The seeds that every change runs.
-const SEEDS_IN_CI: &str = "0..200";
+/// The seeds that every change runs: they must reach every mark, and some run twice for the trace.
+const IN_CI: &[&str] = &["--seeds", "0..200", "--require-marks", "--check-trace", "20"];
 
 /// Options of `sim`.
 #[derive(Args)]
+#[command(disable_help_flag = true)]
 pub struct Options {
-    /// Seeds, the first and the one past the last
-    #[arg(long, value_name = "A..B", default_value = SEEDS_IN_CI)]
-    seeds: String,
-    /// Steps of the workload of each seed; by default what the simulator takes
-    #[arg(long)]
-    ticks: Option<u64>,
-    /// Say what each seed did
-    #[arg(long)]
-    verbose: bool,
+    /// As the simulator takes them; `--help` lists them
+    #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
 }
 
-/// Runs the simulator in release.
+/// Runs the simulator as optimised as a release, but for a panic: that ends its seed, not the batch.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let mut program = Program::cargo(&workspace.root)
-        .args(["run", "--release", "--locked", "--quiet", "--package", PACKAGE, "--"])
-        .args(["--seeds", &options.seeds]);
-    if let Some(ticks) = options.ticks {
-        program = program.args(["--ticks", &ticks.to_string()]);
-    }
-    if options.verbose {
-        program = program.args(["--verbose"]);
-    }
-    program.run()
+    let arguments: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
+    Program::cargo(&workspace.root)
+        .args(["run", "--profile", "sim", "--locked", "--quiet", "--package", PACKAGE, "--"])
+        .args(arguments)
+        .run()
 }
 
 /// The step of `ci`.
 pub fn run_in_ci(workspace: &Workspace) -> Result<Option<String>> {
-    run(workspace, &Options { seeds: SEEDS_IN_CI.to_owned(), ticks: None, verbose: false })?;
+    let arguments = IN_CI.iter().map(|argument| (*argument).to_owned()).collect();
+    run(workspace, &Options { arguments })?;
     Ok(None)
 }

@@ -192,6 +192,28 @@ fn a_dirty_stays_in_the_window_until_it_is_acknowledged() {
     assert_eq!(bench.range(), None);
 }
 
+/// Seed 0 of the simulator. A device had three records on the way when a longer range behind them was announced. It
+/// acknowledged the three before the announcement reached it: the gateway took the announcement for its head, and wrote down
+/// that everything below was acknowledged. The connection broke, and what was announced was never told again.
+#[test]
+fn an_acknowledgement_before_a_dirty_does_not_cover_it() {
+    let mut bench = Bench::new(8);
+    bench.queue.apply(&QueueChange::Widen { conversation: CONVERSATION, from: Sequence(1) });
+    bench.ask();
+    assert_eq!(bench.answer(1, 3, false), [1, 2, 3]);
+    bench.ask();
+    bench.queue.answered();
+    let answer =
+        Answer { conversation: CONVERSATION, from: Sequence(4), covered: Sequence(900), complete: true };
+    assert_eq!(bench.queue.push_dirty(&answer, 64, &mut bench.pool), Some(PushNumber(4)));
+    bench.acknowledge(3).unwrap();
+    let set = QueueChange::Set { conversation: CONVERSATION, from: Some(Sequence(4)) };
+    assert_eq!(bench.told.last(), Some(&set));
+    bench.disconnect();
+    bench.connect(8);
+    assert_eq!(bench.ask(), Some(4), "announced again");
+}
+
 #[test]
 fn an_acknowledgement_narrows_every_conversation_it_covers() {
     let mut bench = Bench::new(3);
