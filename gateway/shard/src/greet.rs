@@ -292,27 +292,25 @@ impl Shard {
 
     /// The socket's part of a hand-over.
     pub(crate) fn on_adopted(&mut self, id: ConnectionId, key: TransferKey, turn: &mut Turn<'_>) {
+        let mut connection = Connection::new(Self::decoder(false), turn.now.monotonic);
+        connection.phase = Phase::Leaving(key);
+        self.connections.insert(id, connection);
         match self.adoptions.frames.remove(&key) {
             Some((greeting, leftover, _)) => self.adopt(id, greeting, leftover, turn),
             None => {
-                let mut connection = Connection::new(Self::decoder(false), turn.now.monotonic);
-                connection.phase = Phase::Leaving(key);
-                self.connections.insert(id, connection);
                 self.adoptions.sockets.insert(key, id);
             }
         }
     }
 
     fn adopt(&mut self, id: ConnectionId, greeting: Greeting, leftover: Vec<u8>, turn: &mut Turn<'_>) {
-        if self.connections.get(id).is_none() {
-            self.connections.insert(id, Connection::new(Self::decoder(false), turn.now.monotonic));
-        }
+        // A socket that was closed before its frame came has another phase, and stays closed.
+        let waits = |connection: &&mut Connection| matches!(connection.phase, Phase::Leaving(_));
+        let Some(connection) = self.connections.get_mut(id).filter(waits) else { return };
+        connection.phase = Phase::Greeting;
+        connection.greeting = Some(Box::new(greeting));
         self.held_bytes += leftover.capacity();
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.phase = Phase::Greeting;
-            connection.greeting = Some(Box::new(greeting));
-            connection.held = leftover;
-        }
+        connection.held = leftover;
         self.greet(id, turn);
     }
 
@@ -501,6 +499,8 @@ impl Shard {
     }
 
     fn forget(&mut self, id: ConnectionId) {
+        // The place may be another's by the time the frame of a hand-over comes.
+        self.adoptions.sockets.retain(|_, adopted| *adopted != id);
         if let Some(connection) = self.connections.remove(id) {
             self.held_bytes -= connection.held.capacity();
             self.recycle(connection.out);
@@ -537,3 +537,6 @@ impl Shard {
         self.stats.count(Counter::SessionsEnded);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use super::*;
+use crate::boot::{LogEnd, Recovery};
+use crate::event::Event;
+use crate::limits::ShardLimits;
+use crate::port::{MeshPort, TokenVerifier};
+use crate::shard::ShardSetup;
+use tidegate_domain::Route;
+use tidegate_ids::{Attempt, Incarnation, LogId, Now, ShardIndex, WallMs};
+use tidegate_storage_log::{Appender, AppenderConfig, AppenderStart, LogIdentity};
+
+const LOG: LogId = LogId { epoch: 1, shard: ShardIndex(0) };
+const NOW: Now = Now { monotonic: MonotonicNs(1), wall: WallMs(1_700_000_000_000) };
+const KEY: TransferKey = TransferKey(9);
+const PLACE: ConnectionId = ConnectionId(7);
+
+/// Requests that are waiting; there are no results.
+#[derive(Default)]
+struct Ring(Vec<Vec<u8>>);
+
+impl MeshPort for Ring {
+    fn has_room(&self, _to: ShardIndex, _lane: Lane, _bytes: usize) -> bool {
+        true
+    }
+
+    fn push(&mut self, _to: ShardIndex, _lane: Lane, _parts: &[&[u8]]) -> bool {
+        true
+    }
+
+    fn peek(&mut self, _from: ShardIndex, lane: Lane) -> Option<&[u8]> {
+        self.0.first().filter(|_| lane == Lane::Requests).map(Vec::as_slice)
+    }
+
+    fn pop(&mut self, _from: ShardIndex, _lane: Lane) {
+        self.0.remove(0);
+    }
+}
+
+struct NoTokens;
+
+impl TokenVerifier for NoTokens {
+    fn verify(&self, _token: &[u8], _now: WallMs) -> Result<Claims, TokenError> {
+        Err(TokenError::Invalid)
+    }
+}
+
+fn shard() -> Shard {
+    let ends = [LogEnd { log: LOG, end: Default::default() }];
+    let seeds = Recovery::new(Route::new(1), None).finish(&ends, &[(1, 1)]);
+    let identity = LogIdentity { log: LOG, ..LogIdentity::default() };
+    let start = AppenderStart { identity, ..AppenderStart::default() };
+    let mut shard = Shard::new(ShardSetup {
+        index: ShardIndex(0),
+        route: Route::new(1),
+        limits: ShardLimits::default(),
+        tokens: Box::new(NoTokens),
+        seed: 7,
+        incarnation: Incarnation(1),
+        appender: Appender::new(&AppenderConfig::default(), start).expect("default sizes"),
+        seed_of_logs: seeds.into_iter().next().expect("one shard"),
+    });
+    shard.start(NOW, &mut Ring::default());
+    tell(&mut shard, Event::Segment { number: 1 }, &mut Ring::default());
+    shard
+}
+
+/// The mesh's part of a hand-over of user 5's device 3.
+fn frame() -> Vec<u8> {
+    let request = Request::HandOver {
+        key: KEY,
+        origin: Origin { user: UserId(5), device: DeviceId(3), ..Origin::default() },
+        attempt: Attempt(1),
+        credit: 16,
+        active: true,
+        unlimited: false,
+        expires: WallMs(u64::MAX),
+        version: 1,
+        leftover: b"behind",
+    };
+    let mut fixed = Vec::new();
+    let rest = request.encode(&mut fixed).to_vec();
+    [fixed, rest].concat()
+}
+
+fn tell(shard: &mut Shard, event: Event<'_>, ring: &mut Ring) {
+    shard.handle(event, NOW, ring);
+    shard.turn(NOW, ring);
+}
+
+#[test]
+fn both_parts_of_a_hand_over_make_a_session_in_either_order() {
+    for socket_first in [true, false] {
+        let (mut shard, mut ring) = (shard(), Ring::default());
+        let adopted = Event::Adopted { connection: PLACE, key: KEY };
+        if socket_first {
+            tell(&mut shard, adopted, &mut ring);
+            ring.0.push(frame());
+            shard.turn(NOW, &mut ring);
+        } else {
+            ring.0.push(frame());
+            shard.turn(NOW, &mut ring);
+            tell(&mut shard, adopted, &mut ring);
+        }
+        assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Greeting));
+        assert!(shard.adoptions.sockets.is_empty() && shard.adoptions.frames.is_empty());
+    }
+}
+
+/// Seed 229 of the simulator. A socket was handed over, and its peer went away before the mesh's part of the hand-over
+/// came. Its place was free and given to the next socket that was accepted; then the frame came, and whoever held the
+/// place was greeted as the user who had gone.
+#[test]
+fn a_hand_over_whose_socket_has_gone_does_not_take_the_next_one() {
+    let (mut shard, mut ring) = (shard(), Ring::default());
+    tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+    tell(&mut shard, Event::Ended { connection: PLACE }, &mut ring);
+    tell(&mut shard, Event::Closed { connection: PLACE }, &mut ring);
+    tell(&mut shard, Event::Accepted { connection: PLACE }, &mut ring);
+    ring.0.push(frame());
+    shard.turn(NOW, &mut ring);
+    assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Upgrading));
+    assert_eq!(shard.held_bytes, 0);
+    assert_eq!(shard.stats().get(Counter::Greeted), 0);
+}
+
+/// The same, but the frame comes while the socket is being closed.
+#[test]
+fn a_hand_over_whose_socket_is_closing_does_not_open_it_again() {
+    let (mut shard, mut ring) = (shard(), Ring::default());
+    tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+    tell(&mut shard, Event::Ended { connection: PLACE }, &mut ring);
+    ring.0.push(frame());
+    shard.turn(NOW, &mut ring);
+    assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Closed));
+    tell(&mut shard, Event::Closed { connection: PLACE }, &mut ring);
+    assert!(shard.connections.get(PLACE).is_none());
+    assert_eq!(shard.held_bytes, 0);
+}
