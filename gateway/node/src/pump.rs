@@ -7,7 +7,9 @@
 mod outputs;
 
 use crate::clock::Clock;
-use crate::limits::{COMPLETIONS_PER_TURN, COUNT_RANGES_INTERVAL_MS, PUBLISH_INTERVAL_MS};
+use crate::limits::{
+    COMPLETIONS_PER_TURN, COUNT_RANGES_INTERVAL_MS, DAMAGE_LINE_INTERVAL_NS, PUBLISH_INTERVAL_MS,
+};
 use crate::port::Rings;
 use crate::scans::Scans;
 use crate::segments::Segments;
@@ -23,7 +25,7 @@ use tidegate_ids::{BatchNumber, Location, LogId, MonotonicNs, Now};
 use tidegate_reactor::{Completion, Reactor, RingHandle};
 use tidegate_shard::{ConnectionId, Event, ReadToken, Shard, TICK_MS, TransferKey};
 use tidegate_storage_files::{ReadPool, SnapshotFile, SpareEvent, Spares};
-use tidegate_storage_log::{BatchBytes, ReadError};
+use tidegate_storage_log::{BatchBytes, Damage, ReadError};
 
 /// What the main thread tells a shard's thread; a wake of its ring follows.
 #[derive(Debug)]
@@ -106,6 +108,8 @@ struct Core {
     look: bool,
     /// The shard has said in this turn that it is ready.
     is_ready: bool,
+    /// When damage is said again.
+    next_damage_line: MonotonicNs,
     counters: PumpCounters,
 }
 
@@ -156,6 +160,7 @@ impl Pump {
             segments_wanted: 1,
             look: true,
             is_ready: false,
+            next_damage_line: MonotonicNs(0),
             counters: PumpCounters::default(),
         };
         Self {
@@ -389,20 +394,42 @@ impl Core {
 
     fn take_reads(&mut self, now: Now) {
         while let Some(reply) = self.reads.take() {
-            if reply.result == Err(ReadError::Damaged(Location::SNAPSHOT)) {
-                tracing::error!(
-                    shard = self.mesh.0.shard(),
-                    "a stream's entry in the snapshot cannot be read"
-                );
+            match reply.result {
+                Err(ReadError::Damaged(at)) if at == Location::SNAPSHOT => {
+                    self.tell_damage(now, &"a stream's entry in the snapshot cannot be read");
+                }
+                Err(error @ ReadError::Damaged(_)) => self.tell_damage(now, &error),
+                Ok(end) if end.damaged > 0 => {
+                    self.tell_damage(now, &format_args!("{} records of a page are damaged", end.damaged));
+                }
+                _ => {}
             }
             let token = ReadToken(reply.token);
             let event = Event::ReadDone { token, records: reply.records, result: reply.result };
             self.shard.handle(event, now, &mut self.mesh);
         }
         while let Some(reply) = self.scans.take() {
+            if let Some(damage) = reply.damage {
+                let Damage { kind, segment, from, to } = damage;
+                self.tell_damage(now, &format_args!("segment {segment}, bytes {from} to {to}: {kind:?}"));
+            }
             let token = ReadToken(reply.token);
-            let event = Event::ReadDone { token, records: reply.records, result: reply.result };
+            let event = Event::ReadDone { token, records: reply.records, result: Ok(reply.end) };
             self.shard.handle(event, now, &mut self.mesh);
         }
+    }
+
+    /// Says what a read has met, now and then; `events{reads_failed}` counts all of them, `reads_damaged` those that met it
+    /// again when they were made again.
+    fn tell_damage(&mut self, now: Now, what: &dyn std::fmt::Display) {
+        if now.monotonic < self.next_damage_line {
+            return;
+        }
+        self.next_damage_line = now.monotonic.after(DAMAGE_LINE_INTERVAL_NS);
+        let shard = self.mesh.0.shard();
+        tracing::error!(
+            shard,
+            "a read met damage; it is made again, then what it does not give counts as lost: {what}"
+        );
     }
 }

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
-use tidegate_ids::{Location, LogId, Position, ShardIndex};
+use tidegate_ids::{LogId, Position, ShardIndex};
 use tidegate_storage_files::{SegmentReader, Wake};
-use tidegate_storage_log::{
-    Medium, MediumError, PackedRecords, PageEnd, ReadError, SegmentExtent, scan_chunk,
-};
+use tidegate_storage_log::{Damage, Medium, PackedRecords, PageEnd, SegmentExtent, scan_chunk};
 
 /// A piece of a log to read.
 #[derive(Debug)]
@@ -37,8 +35,11 @@ pub struct ScanRequest {
 pub struct ScanReply {
     /// The request's.
     pub token: u64,
-    /// How it ended: `PageEnd::next` says where to go on, `complete` that nothing is left up to `to`.
-    pub result: Result<PageEnd, ReadError>,
+    /// How it ended: `PageEnd::next` says where to go on, `complete` that nothing is left up to `to`, `damaged` how many
+    /// times damage was met and gone round.
+    pub end: PageEnd,
+    /// The first of it.
+    pub damage: Option<Damage>,
     /// Packed records.
     pub records: Vec<u8>,
 }
@@ -110,8 +111,8 @@ fn serve(
         // Segments may have been rewritten since; within a piece they stay what they are.
         reader.refresh();
         let recovered = extents.get(&request.log).map_or(&[][..], Vec::as_slice);
-        let result = scan(&mut reader, recovered, &mut request);
-        let reply = ScanReply { token: request.token, result, records: request.records };
+        let (end, damage) = scan(&mut reader, recovered, &mut request);
+        let reply = ScanReply { token: request.token, end, damage, records: request.records };
         if replies.send(reply).is_ok() {
             wake();
         }
@@ -122,23 +123,18 @@ fn scan<M: Medium>(
     reader: &mut M,
     recovered: &[SegmentExtent],
     request: &mut ScanRequest,
-) -> Result<PageEnd, ReadError> {
+) -> (PageEnd, Option<Damage>) {
     let all = recovered.iter().chain(&request.written);
     let extents: Vec<SegmentExtent> = all.filter_map(|extent| clipped(extent, request.to)).collect();
     let records = &mut request.records;
     records.clear();
-    let next = scan_chunk(reader, &extents, request.from, request.bytes_max, records);
-    let next = next.map_err(|error| match error {
-        MediumError::Missing(segment) => ReadError::Dropped(Location::new(segment, 0)),
-        MediumError::Unreadable { segment, offset, .. } => {
-            ReadError::Damaged(Location::new(segment, u32::try_from(offset).unwrap_or(u32::MAX)))
-        }
-    })?;
+    let scanned = scan_chunk(reader, &extents, request.from, request.bytes_max, records);
     let end = extents.last().map(|extent| Position::new(extent.segment, extent.end));
-    let complete = end.is_none_or(|end| next >= end);
-    let next = if complete { request.to.max(request.from) } else { next };
-    let count = PackedRecords(records).iter().count();
-    Ok(PageEnd { records: u32::try_from(count).unwrap_or(u32::MAX), complete, next, ..PageEnd::default() })
+    let complete = end.is_none_or(|end| scanned.next >= end);
+    let next = if complete { request.to.max(request.from) } else { scanned.next };
+    let records = u32::try_from(PackedRecords(records).iter().count()).unwrap_or(u32::MAX);
+    let damaged = u32::try_from(scanned.damage_count).unwrap_or(u32::MAX);
+    (PageEnd { records, damaged, complete, next, ..PageEnd::default() }, scanned.damage)
 }
 
 /// What of a segment lies before `to`.

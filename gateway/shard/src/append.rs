@@ -156,12 +156,15 @@ impl Shard {
     }
 
     /// Writes a conversation's folded state; false if there was no room, then nothing has changed. A failed log needs
-    /// none: it has every record that was committed.
+    /// none: it has every record that was committed. Nor does one that could not be read whole.
     pub(crate) fn write_conversation_state(&mut self, id: &ConversationId) -> bool {
         if self.latched {
             return true;
         }
         let Some(hot) = self.streams.conversations.get(id) else { return false };
+        if hot.is_partial {
+            return true;
+        }
         let (sequence, time) = (hot.conversation.last, hot.conversation.time);
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
@@ -186,6 +189,9 @@ impl Shard {
             return true;
         }
         let Some(hot) = self.streams.users.get(&id) else { return false };
+        if hot.is_partial {
+            return true;
+        }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         write_user_state(&hot.user, &mut bytes);

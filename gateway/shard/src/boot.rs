@@ -347,11 +347,6 @@ impl Shard {
         self.boot.chunk = Some(Chunk { records: records.to_vec(), done: 0, target: 0, next: end.next });
     }
 
-    /// The log could not be read: counted, and tried again in the next turn.
-    pub(crate) fn on_refeed_failed(&mut self) {
-        self.boot.reading = false;
-    }
-
     /// Ships a chunk's records; false if it must wait for room or for a cold conversation.
     fn feed_chunk(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(mut chunk) = self.boot.chunk.take() else { return true };
@@ -381,7 +376,7 @@ impl Shard {
         }
         let stream = StreamId::conversation(conversation);
         if self.boot.unreadable.contains(&stream) {
-            self.stats.count(Counter::ReadsFailed);
+            self.stats.count(Counter::Unfed);
             return true;
         }
         if !self.streams.conversations.contains(&conversation) {

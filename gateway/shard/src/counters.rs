@@ -83,6 +83,8 @@ counters! {
     CursorReads = "cursor_reads",
     /// Records fed again after a start.
     Refed = "records_refed",
+    /// Records not fed again because their conversation could not be loaded.
+    Unfed = "records_unfed",
     /// Members walked.
     Walked = "members_walked",
     /// Slices copied to this shard.
@@ -113,8 +115,10 @@ counters! {
     States = "states_written",
     /// Checkpoints written.
     Checkpoints = "checkpoints",
-    /// Reads that failed.
+    /// Reads that met damage or were refused by the disk, those made again included.
     ReadsFailed = "reads_failed",
+    /// Reads that did so each time they were made: what they did not give counts as lost.
+    ReadsDamaged = "reads_damaged",
     /// Answers and acknowledgements of another generation, dropped.
     StaleGenerations = "generations_stale",
 }

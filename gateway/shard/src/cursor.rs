@@ -34,8 +34,6 @@ struct Cursor {
     /// Records read from the log, and how many bytes of them are done.
     chunk: Option<(Vec<u8>, usize, Position)>,
     reading: bool,
-    /// A read has failed: asked again within a second.
-    failed: bool,
     /// The conversation it waits for, and since when: cold only after the log has failed.
     cold: Option<(StreamId, MonotonicNs)>,
 }
@@ -69,14 +67,7 @@ pub(crate) enum Ship {
 
 impl Cursors {
     pub(crate) fn new(shards: u16, start: Position) -> Self {
-        let cursor = |_| Cursor {
-            position: start,
-            told: start,
-            chunk: None,
-            reading: false,
-            failed: false,
-            cold: None,
-        };
+        let cursor = |_| Cursor { position: start, told: start, chunk: None, reading: false, cold: None };
         Self { cursors: (0..shards).map(cursor).collect(), shipping: Shipping::default() }
     }
 
@@ -253,7 +244,7 @@ impl Shard {
     fn run_cursor(&mut self, target: usize, turn: &mut Turn<'_>) -> bool {
         let end = self.log.committed_end();
         let cursor = &self.cursors.cursors[target];
-        if cursor.position >= end || cursor.reading || cursor.failed {
+        if cursor.position >= end || cursor.reading {
             return false;
         }
         if cursor.chunk.is_some() {
@@ -324,13 +315,6 @@ impl Shard {
         cursor.chunk = Some((records.to_vec(), 0, end.next));
     }
 
-    /// The log could not be read: asked again within a second, counted each time.
-    pub(crate) fn on_cursor_chunk_failed(&mut self, target: ShardIndex) {
-        let cursor = &mut self.cursors.cursors[usize::from(target.0)];
-        cursor.reading = false;
-        cursor.failed = true;
-    }
-
     /// Ships from a chunk that was read.
     fn run_chunk(&mut self, target: usize, turn: &mut Turn<'_>) -> bool {
         let Self { streams, route, limits, cursors, stats, .. } = self;
@@ -365,7 +349,6 @@ impl Shard {
     pub(crate) fn tell_positions(&mut self, turn: &mut Turn<'_>) {
         let end = self.log.committed_end();
         for (target, cursor) in self.cursors.cursors.iter_mut().enumerate() {
-            cursor.failed = false;
             if cursor.position < end || cursor.told == cursor.position {
                 continue;
             }

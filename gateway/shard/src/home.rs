@@ -258,35 +258,30 @@ impl Shard {
         self.acknowledge_command(read.to, &read.origin, &ack);
     }
 
-    /// The original record of a duplicate was read.
+    /// The original record of a duplicate was read, or is not found. Taken the command was: its number is not the next.
     pub(crate) fn answer_number(&mut self, read: &NumberRead, records: &[u8]) {
         let record = PackedRecords(records).iter().next();
         if let Some(hole) = record.as_ref().filter(|record| record.is_hole()) {
             return self.acknowledge_old(read, hole.head.sequence, hole.head.time);
         }
-        let sequenced = record.as_ref().and_then(Sequenced::read);
-        let mut frame = self.buffer();
-        let request = read.origin.request.0;
-        match sequenced {
-            Some(original) if original.client_id == read.client_id => {
-                let ack = SendAck {
-                    sequence: original.stamp.sequence,
-                    message_id: original.stamp.message_id,
-                    time: original.stamp.time,
-                    duplicate: true,
-                    index: read.origin.index,
-                };
-                self.encoder.frame(&mut frame, request, 0, &ack);
-            }
-            other => {
-                let conflict = other.is_some();
-                let code = if conflict { ErrorCode::IdempotencyConflict } else { ErrorCode::Unavailable };
-                let error =
-                    Error { expected_number: read.expected, index: read.origin.index, ..Error::new(code) };
-                self.encoder.frame(&mut frame, request, 0, &error);
-                self.stats.error(code);
-            }
+        let Some(original) = record.as_ref().and_then(Sequenced::read) else {
+            return self.acknowledge_old(read, Sequence(0), WallMs(0));
+        };
+        if original.client_id == read.client_id {
+            let ack = SendAck {
+                sequence: original.stamp.sequence,
+                message_id: original.stamp.message_id,
+                time: original.stamp.time,
+                duplicate: true,
+                index: read.origin.index,
+            };
+            return self.acknowledge_command(read.to, &read.origin, &ack);
         }
+        let code = ErrorCode::IdempotencyConflict;
+        let error = Error { expected_number: read.expected, index: read.origin.index, ..Error::new(code) };
+        let mut frame = self.buffer();
+        self.encoder.frame(&mut frame, read.origin.request.0, 0, &error);
+        self.stats.error(code);
         self.reply(read.to, &read.origin, ReplyClass::Command, &frame);
         self.recycle(frame);
     }

@@ -68,6 +68,14 @@ pub const RETRY_AFTER_MS: u32 = 1000;
 /// How long a cursor waits for a conversation that could not be loaded after the log failed, before it asks again.
 pub const COLD_RETRY_NS: u64 = MonotonicNs::SECOND;
 
+/// How often a read meets damage before it is believed: as often as a snapshot reads a segment before it is made without
+/// what is bad in it (decision 0015).
+pub const READS_UNTIL_BELIEVED: u8 = 3;
+
+/// How long a read waits that is made again. Half a second in all, then who waits is answered; and what stays bad is asked
+/// for a few times a second at most, however often somebody wants it.
+pub const READ_AGAIN_NS: u64 = 250 * MonotonicNs::MILLISECOND;
+
 /// A full table of streams still has place for users who connect and have none: one part in so many above its size. They
 /// show a token each, and are no more than sockets; what others write to them makes their place only once. When snapshots
 /// have made room the reserve is whole again.

@@ -14,7 +14,7 @@ use crate::streams::{HotConversation, HotUser};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
 use tidegate_domain::UserRecord;
-use tidegate_ids::{ConversationId, Location, ShardIndex, StreamId, StreamKind, UserId};
+use tidegate_ids::{ConversationId, Location, Sequence, ShardIndex, StreamId, StreamKind, UserId};
 use tidegate_storage_log::{Direction, PackedRecords, PageEnd, ReadSpec, limits::PAGE_RECORDS_MAX};
 
 /// Who waits for a stream.
@@ -38,6 +38,15 @@ enum Building {
         /// Pages of a long chain, the newest first.
         pages: Vec<Vec<u8>>,
     },
+}
+
+impl Building {
+    const fn mark_partial(&mut self) {
+        match self {
+            Self::Conversation(hot) => hot.is_partial = true,
+            Self::User { hot, .. } => hot.is_partial = true,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -114,7 +123,16 @@ impl Shard {
     }
 
     /// The parts of the newest state have come.
-    pub(crate) fn on_load_state(&mut self, stream: StreamId, records: &[u8], turn: &mut Turn<'_>) {
+    pub(crate) fn on_load_state(
+        &mut self,
+        stream: StreamId,
+        records: &[u8],
+        end: &PageEnd,
+        turn: &mut Turn<'_>,
+    ) {
+        if end.damaged > 0 {
+            return self.on_state_lost(stream, turn);
+        }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         for record in PackedRecords(records).iter() {
@@ -123,6 +141,17 @@ impl Shard {
         }
         self.begin_from(stream, &bytes, Location::NONE, turn);
         self.scratch = bytes;
+    }
+
+    /// The newest folded state cannot be read: folding begins further back, with the snapshot, or with the first record. A
+    /// conversation has all its records; of a user, what was folded into that state is lost.
+    pub(crate) fn on_state_lost(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
+        let Some(load) = self.loads.loading.get_mut(&stream) else { return };
+        load.building.mark_partial();
+        if self.streams.locators.has_snapshot() {
+            return self.read_elsewhere(ReadPurpose::LoadSnapshot(stream), ReadRequest::Snapshot { stream });
+        }
+        self.load_more(stream, turn);
     }
 
     /// The stream's entry in the snapshot has come, or that it has none.
@@ -204,13 +233,27 @@ impl Shard {
         end: &PageEnd,
         turn: &mut Turn<'_>,
     ) {
+        let locator = self.streams.locator(&stream);
         let Some(load) = self.loads.loading.get_mut(&stream) else { return };
+        if end.damaged > 0 {
+            load.building.mark_partial();
+        }
         match &mut load.building {
             Building::Conversation(hot) => {
                 let before = hot.conversation.last;
                 fold_conversation(hot, records);
-                let after = hot.conversation.last;
-                if after == before { self.fail_load(stream, turn) } else { self.load_more(stream, turn) }
+                // How far this page reaches, whatever it holds.
+                let reached = match end.records {
+                    _ if end.complete => locator.sequence,
+                    0 => Sequence(before.0 + u64::from(PAGE_RECORDS_MAX)).min(locator.sequence),
+                    _ => end.last,
+                };
+                if hot.conversation.last < reached {
+                    // No read gives these records any more. Their places stay taken.
+                    hot.is_partial = true;
+                    hot.lose_through(reached, locator.last);
+                }
+                self.load_more(stream, turn);
             }
             Building::User { hot, folded, reading, pages } => {
                 let goes_on = end.next > *folded && end.next != Location::SNAPSHOT;

@@ -21,7 +21,8 @@ pub enum ReadRequest {
     /// A page of one stream.
     Page(ReadSpec),
     /// Records of one log in order, up to a position that is committed: of an older log as it was recovered, of the
-    /// shard's own as it was written. `PageEnd::next` says where to go on.
+    /// shard's own as it was written. `PageEnd::next` says where to go on, `PageEnd::damaged` how many times damage was
+    /// met: it is gone round, and never an error.
     Scan {
         /// Which log.
         log: LogId,

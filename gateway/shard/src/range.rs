@@ -100,6 +100,7 @@ impl Shard {
             span,
             asked: (low, high),
             owed: owed.unwrap_or((Sequence(1), Sequence(0))),
+            limit: limit.into(),
             head,
             first_available,
         };
@@ -109,7 +110,7 @@ impl Shard {
             return self.answer_range(&read, &[], &nothing, SkipReason::NotMember);
         };
         let direction = if descending { Direction::Descending } else { Direction::Ascending };
-        let spec = self.range_spec(&conversation, start, end, limit.into(), direction);
+        let spec = self.range_spec(&conversation, start, end, read.limit, direction);
         self.after_commit(Waiting::Read(ReadPurpose::Range(read), spec));
     }
 
@@ -126,9 +127,17 @@ impl Shard {
         let (start, last) = read.owed;
         let descending = matches!(read.span, Span::Before(_));
         let first_available = read.first_available.max(end.first_available.unwrap_or(Sequence(0)));
-        // What this page answers for: a limit may have ended it before the other end.
-        let from = if descending && !end.complete { end.first } else { start };
-        let to = if descending || end.complete { last } else { end.last };
+        // What this page answers for: a limit may have ended it before the other end. One without a sound record ends where
+        // its limit does; a client that was told of nothing would ask for the same again.
+        let (mut from, mut to) = (start, last);
+        let reach = u64::from(read.limit.max(1)) - 1;
+        match (end.complete, descending, end.records) {
+            (true, _, _) => {}
+            (false, true, 0) => from = Sequence(last.0.saturating_sub(reach)).max(start),
+            (false, true, _) => from = end.first,
+            (false, false, 0) => to = Sequence(start.0 + reach).min(last),
+            (false, false, _) => to = end.last,
+        }
         let mut skips = Skips::new(from.max(first_available), to);
         let mut stored = self.buffer();
         for record in PackedRecords(records).iter() {

@@ -1,14 +1,20 @@
 //! Reads of the log: from staging at once where the records are still there, else off the shard's thread.
+//!
+//! A read that meets damage is made again before it is believed: what a disk refuses once it may give the next time, and
+//! nobody is told that a record is gone while it may still be there (decision 0015).
 
 use crate::counters::Counter;
 use crate::event::ReadToken;
+use crate::limits::{READ_AGAIN_NS, READS_UNTIL_BELIEVED};
 use crate::mesh_frame::{Origin, ReplyClass, Span};
 use crate::output::{Output, ReadRequest};
 use crate::shard::{Shard, Turn};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
 use tidegate_domain::Answer;
-use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, ShardIndex, StreamId, WallMs};
+use tidegate_ids::{
+    ClientId, CommandNumber, ConversationId, MonotonicNs, Sequence, ShardIndex, StreamId, WallMs,
+};
 use tidegate_schema::SkipReason;
 use tidegate_storage_log::{PageEnd, PageReader, ReadError, ReadSpec};
 
@@ -30,6 +36,14 @@ pub(crate) enum ReadPurpose {
     Cursor(ShardIndex),
 }
 
+impl ReadPurpose {
+    /// Whether the records go to recipients. A log that failed gets no checkpoint any more, so that what is missing among
+    /// them is fed again by the next start.
+    const fn feeds(&self) -> bool {
+        matches!(self, Self::Refeed | Self::Cursor(_))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct DrainRead {
     pub(crate) to: ShardIndex,
@@ -48,6 +62,8 @@ pub(crate) struct RangeRead {
     pub(crate) asked: (Sequence, Sequence),
     /// The part of it that is owed and was read.
     pub(crate) owed: (Sequence, Sequence),
+    /// The most records of one page.
+    pub(crate) limit: u32,
     pub(crate) head: Sequence,
     pub(crate) first_available: Sequence,
 }
@@ -60,12 +76,23 @@ pub(crate) struct NumberRead {
     pub(crate) expected: CommandNumber,
 }
 
+/// A read that waits or is under way.
+#[derive(Debug)]
+struct UnderWay {
+    purpose: ReadPurpose,
+    request: ReadRequest,
+    /// How often it has met damage.
+    damaged: u8,
+}
+
 /// Reads that wait or are under way.
 #[derive(Debug)]
 pub(crate) struct Reads {
     next: u64,
-    under_way: IdMap<u64, ReadPurpose>,
-    queue: VecDeque<(ReadToken, ReadRequest)>,
+    under_way: IdMap<u64, UnderWay>,
+    queue: VecDeque<ReadToken>,
+    /// Those that met damage, and when they are made again; in order, since all wait equally long.
+    again: VecDeque<(MonotonicNs, ReadToken)>,
     issued: usize,
     reader: PageReader,
     records: Vec<u8>,
@@ -77,6 +104,7 @@ impl Reads {
             next: 0,
             under_way: IdMap::with_hasher(hash),
             queue: VecDeque::new(),
+            again: VecDeque::new(),
             issued: 0,
             reader: PageReader::new(),
             records: Vec::new(),
@@ -107,16 +135,22 @@ impl Shard {
     pub(crate) fn read_elsewhere(&mut self, purpose: ReadPurpose, request: ReadRequest) {
         self.reads.next += 1;
         let token = ReadToken(self.reads.next);
-        self.reads.under_way.insert(token.0, purpose);
-        self.reads.queue.push_back((token, request));
+        self.reads.under_way.insert(token.0, UnderWay { purpose, request, damaged: 0 });
+        self.reads.queue.push_back(token);
     }
 
-    /// Hands out reads while there are places.
-    pub(crate) fn start_reads(&mut self) {
+    /// Hands out reads while there are places, those that are made again when their time has come.
+    pub(crate) fn start_reads(&mut self, now: MonotonicNs) {
+        while self.reads.again.front().is_some_and(|(due, _)| *due <= now) {
+            self.reads.queue.extend(self.reads.again.pop_front().map(|(_, token)| token));
+        }
         while self.reads.issued < self.limits.reads_in_flight_max {
-            let Some((token, request)) = self.reads.queue.pop_front() else { return };
+            let Some(token) = self.reads.queue.pop_front() else { return };
+            let Some(read) = self.reads.under_way.get(&token.0) else {
+                unreachable!("a read that waits is under way")
+            };
             self.reads.issued += 1;
-            self.outputs.push_back(Output::Read { token, request });
+            self.outputs.push_back(Output::Read { token, request: read.request.clone() });
         }
     }
 
@@ -128,8 +162,19 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         self.reads.issued -= 1;
-        if let Some(purpose) = self.reads.under_way.remove(&token.0) {
-            self.read_done(purpose, &records, result, turn);
+        if let Some(mut read) = self.reads.under_way.remove(&token.0) {
+            let is_damaged = met_damage(&result);
+            self.stats.add(Counter::ReadsFailed, u64::from(is_damaged));
+            read.damaged += u8::from(is_damaged);
+            if is_damaged && read.damaged < READS_UNTIL_BELIEVED {
+                self.reads.under_way.insert(token.0, read);
+                self.reads.again.push_back((turn.now.monotonic.after(READ_AGAIN_NS), token));
+            } else if is_damaged && self.latched && !read.purpose.feeds() {
+                self.doubt_read(read.purpose, turn);
+            } else {
+                self.stats.add(Counter::ReadsDamaged, u64::from(is_damaged));
+                self.read_done(read.purpose, &records, result, turn);
+            }
         }
         self.outputs.push_back(Output::Recycle { buffer: records });
     }
@@ -143,13 +188,10 @@ impl Shard {
     ) {
         let end = match result {
             Ok(end) => end,
-            Err(error) => {
-                self.stats.count(Counter::ReadsFailed);
-                return self.on_read_failed(purpose, error, turn);
-            }
+            Err(error) => return self.on_read_failed(purpose, error, turn),
         };
         match purpose {
-            ReadPurpose::LoadState(stream) => self.on_load_state(stream, records, turn),
+            ReadPurpose::LoadState(stream) => self.on_load_state(stream, records, &end, turn),
             ReadPurpose::LoadSnapshot(stream) => self.on_load_snapshot(stream, records, &end, turn),
             ReadPurpose::LoadRecords(stream) => self.on_load_records(stream, records, &end, turn),
             ReadPurpose::Drain(read) => self.answer_drain(&read, records, &end),
@@ -157,6 +199,16 @@ impl Shard {
             ReadPurpose::Number(read) => self.answer_number(&read, records),
             ReadPurpose::Refeed => self.on_refeed_chunk(records, &end),
             ReadPurpose::Cursor(target) => self.on_cursor_chunk(target, records, &end),
+        }
+    }
+
+    /// A disk that takes no writes any more is believed nothing bad: what it does not give may be there at the next start.
+    fn doubt_read(&mut self, purpose: ReadPurpose, turn: &mut Turn<'_>) {
+        match purpose {
+            ReadPurpose::LoadState(stream)
+            | ReadPurpose::LoadSnapshot(stream)
+            | ReadPurpose::LoadRecords(stream) => self.fail_load(stream, turn),
+            purpose => self.refuse_read(purpose, turn),
         }
     }
 
@@ -181,18 +233,25 @@ impl Shard {
         };
         let nothing = PageEnd { complete: true, ..PageEnd::default() };
         match purpose {
-            ReadPurpose::LoadState(stream)
-            | ReadPurpose::LoadSnapshot(stream)
-            | ReadPurpose::LoadRecords(stream) => self.fail_load(stream, turn),
+            ReadPurpose::LoadState(stream) => self.on_state_lost(stream, turn),
+            ReadPurpose::LoadRecords(stream) => self.on_load_records(stream, &[], &nothing, turn),
+            // Another snapshot is made; until then nothing is known of what this one held.
+            ReadPurpose::LoadSnapshot(stream) => self.fail_load(stream, turn),
             ReadPurpose::Drain(read) => self.answer_drain(&read, &[], &nothing),
             ReadPurpose::Range(read) => self.answer_range(&read, &[], &nothing, reason),
-            // Retention has taken it: too old to be answered with more.
-            ReadPurpose::Number(read) if matches!(error, ReadError::Dropped(_)) => {
-                self.acknowledge_old(&read, Sequence(0), WallMs(0));
+            // It was taken; what it was answered with is lost, or too old.
+            ReadPurpose::Number(read) => self.acknowledge_old(&read, Sequence(0), WallMs(0)),
+            ReadPurpose::Refeed | ReadPurpose::Cursor(_) => {
+                unreachable!("a scan goes round what it cannot read")
             }
-            ReadPurpose::Number(read) => self.refuse_unavailable(read.to, &read.origin, ReplyClass::Command),
-            ReadPurpose::Refeed => self.on_refeed_failed(),
-            ReadPurpose::Cursor(target) => self.on_cursor_chunk_failed(target),
         }
+    }
+}
+
+/// Whether a read met what is not as it was written.
+const fn met_damage(result: &Result<PageEnd, ReadError>) -> bool {
+    match result {
+        Ok(end) => end.damaged > 0,
+        Err(error) => matches!(error, ReadError::Damaged(_)),
     }
 }

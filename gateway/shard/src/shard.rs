@@ -227,7 +227,7 @@ impl Shard {
         self.run_shutdown(turn);
         self.take_batch(turn);
         self.leave_with_commit(turn);
-        self.start_reads();
+        self.start_reads(now.monotonic);
         self.flush(turn);
         more
     }

@@ -130,6 +130,9 @@ pub(crate) struct HotConversation {
     pub(crate) spine: Spine,
     /// Records since the newest state.
     pub(crate) since_state: u64,
+    /// Part of it could not be read when it was loaded. No state of it is written: that would make the loss last, even if
+    /// the disk gives it again.
+    pub(crate) is_partial: bool,
     /// Recipients are walked by slices; stays so while the conversation is hot.
     pub(crate) sliced: bool,
     /// Shards that have their slice, a bit each.
@@ -142,6 +145,7 @@ impl HotConversation {
             conversation: Conversation::new(id),
             spine: Spine::new(),
             since_state: 0,
+            is_partial: false,
             sliced: false,
             slices_sent: 0,
         }
@@ -154,11 +158,20 @@ impl HotConversation {
         if record.sequence <= self.conversation.last {
             return;
         }
-        self.conversation.lose(missing, prev);
-        (0..missing).for_each(|_| self.spine.push(prev));
+        self.lose(missing, prev);
         self.conversation.apply(record);
         self.spine.push(record.location);
         self.since_state += 1;
+    }
+
+    /// What follows up to this sequence is lost, though there may be more behind it.
+    pub(crate) fn lose_through(&mut self, last: Sequence, near: Location) {
+        self.lose(last.0.saturating_sub(self.conversation.last.0), near);
+    }
+
+    fn lose(&mut self, missing: u64, near: Location) {
+        self.conversation.lose(missing, near);
+        (0..missing).for_each(|_| self.spine.push(near));
     }
 }
 
@@ -182,11 +195,19 @@ pub(crate) struct HotUser {
     pub(crate) sessions: Vec<Session>,
     /// Records since the newest state.
     pub(crate) since_state: u64,
+    /// As of a conversation.
+    pub(crate) is_partial: bool,
 }
 
 impl HotUser {
     pub(crate) fn new(id: UserId) -> Self {
-        Self { user: User::new(id), quota: Quota::default(), sessions: Vec::new(), since_state: 0 }
+        Self {
+            user: User::new(id),
+            quota: Quota::default(),
+            sessions: Vec::new(),
+            since_state: 0,
+            is_partial: false,
+        }
     }
 
     pub(crate) fn session(&self, device: DeviceId) -> Option<&Session> {

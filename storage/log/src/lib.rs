@@ -62,7 +62,7 @@ pub use rewrite::{
     ClosedSegment, Keep, RewriteError, RewriteSink, Rewrote, Tally, closed_segment, rewrite, segment_header,
     tally,
 };
-pub use scan::scan_chunk;
+pub use scan::{Scanned, scan_chunk};
 pub use segment::{ENCODING_PLAIN, ENCODING_REWRITTEN, LogIdentity, PreviousEnd, Rewritten, SegmentHeader};
 pub use snapshot::{
     Covered, Fold, MemoryRuns, MergeError, MergeSummary, Merger, OsError, RunStore, SNAPSHOT_FORMAT_VERSION,

@@ -6,8 +6,8 @@ use harness::{Log, body, small, stream};
 use proptest::prelude::*;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
 use tidegate_storage_log::{
-    AppenderConfig, Direction, Links, MemoryMedium, NewRecord, PackedRecords, PageEnd, PageReader, ReadError,
-    ReadSpec, read_page, recover, scan_chunk,
+    AppenderConfig, DamageKind, Direction, Links, MemoryMedium, NewRecord, PackedRecords, PageEnd,
+    PageReader, ReadError, ReadSpec, read_page, recover, scan_chunk,
 };
 
 fn range(log: &Log, stream: StreamId, from: u64, to: u64, limit: u32, direction: Direction) -> ReadSpec {
@@ -342,8 +342,9 @@ fn scanning_gives_what_recovery_gave_from_any_position_in_any_pieces() {
             let mut got = Vec::new();
             loop {
                 let mut out = Vec::new();
-                let next =
-                    scan_chunk(&mut log.medium, &recovered.extents, at, bytes_max, &mut out).expect("there");
+                let scanned = scan_chunk(&mut log.medium, &recovered.extents, at, bytes_max, &mut out);
+                assert_eq!(scanned.damage_count, 0);
+                let next = scanned.next;
                 assert!(next >= at);
                 got.extend(PackedRecords(&out).iter().map(|record| record.location));
                 if next == at || next >= recovered.end() {
@@ -370,10 +371,40 @@ fn scanning_steps_over_damage_as_recovery_does() {
         let recovered =
             recover(&mut medium, &numbers, None, |record| wanted.push(record.location)).expect("one log");
         let mut out = Vec::new();
-        let end = scan_chunk(&mut medium, &recovered.extents, Location::NONE, usize::MAX / 2, &mut out);
-        assert_eq!(end, Ok(recovered.end()));
+        let scanned = scan_chunk(&mut medium, &recovered.extents, Location::NONE, usize::MAX / 2, &mut out);
+        assert_eq!(scanned.next, recovered.end());
+        assert_eq!(scanned.damage_count > 0, recovered.damage_count > 0);
         let got: Vec<_> = PackedRecords(&out).iter().map(|record| record.location).collect();
         assert_eq!(got, wanted);
+    }
+}
+
+/// A segment that was gone ended the scan with an error, and whoever was owed what lay behind it asked for ever.
+#[test]
+fn scanning_goes_on_behind_a_segment_that_is_gone() {
+    let mut log = Log::new(small());
+    log.fill(400, 5, 6);
+    let numbers = log.medium.numbers();
+    let recovered = recover(&mut log.medium, &numbers, None, |_| {}).expect("one log");
+    for gone in recovered.extents.iter().map(|extent| extent.segment) {
+        let mut medium = log.medium.clone();
+        medium.segments.remove(&gone);
+        for bytes_max in [1, usize::MAX / 2] {
+            let (mut at, mut got, mut damage) = (Location::NONE, Vec::new(), 0);
+            while at < recovered.end() {
+                let mut out = Vec::new();
+                let scanned = scan_chunk(&mut medium, &recovered.extents, at, bytes_max, &mut out);
+                assert!(scanned.next > at, "it goes on");
+                got.extend(PackedRecords(&out).iter().map(|record| record.location));
+                let kinds = scanned.damage.map(|damage| (damage.kind, damage.segment));
+                assert!(kinds.is_none_or(|kind| kind == (DamageKind::Segment, gone)), "{kinds:?}");
+                damage += scanned.damage_count;
+                at = scanned.next;
+            }
+            let kept = log.kept.iter().map(|one| one.location);
+            let wanted: Vec<Location> = kept.filter(|location| location.segment != gone).collect();
+            assert_eq!((got, damage), (wanted, 1));
+        }
     }
 }
 

@@ -275,10 +275,9 @@ impl Gateway {
             ReadRequest::Page(spec) => read_page(disk, spec, &mut records),
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let extents = self.trimmed(*log, *to);
-                match scan_chunk(disk, &extents, *from, *bytes_max, &mut records) {
-                    Ok(next) => Ok(PageEnd { next, complete: next >= *to, ..PageEnd::default() }),
-                    Err(_) => Err(ReadError::Dropped(*from)),
-                }
+                let scanned = scan_chunk(disk, &extents, *from, *bytes_max, &mut records);
+                let (next, damaged) = (scanned.next, scanned.damage_count as u32);
+                Ok(PageEnd { next, damaged, complete: next >= *to, ..PageEnd::default() })
             }
         };
         (records, result)

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::segments::Segments;
-use tidegate_ids::{BatchNumber, Sequence, StreamId, UserId};
+use tidegate_ids::{Sequence, StreamId, UserId};
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, Guard, MemoryMedium, NewRecord, RecordView,
+    Appender, AppenderConfig, AppenderStart, DamageKind, Guard, MemoryMedium, NewRecord, RecordView,
 };
 
 const SEGMENT_BYTES: u32 = 64 * 1024;
@@ -79,7 +79,8 @@ fn read_all(log: &mut Log, from: Position, to: Position, bytes_max: usize) -> Ve
             written: log.segments.extents_from(at),
             records: vec![1, 2, 3],
         };
-        let end = scan(&mut log.medium, &[], &mut request).unwrap();
+        let (end, damage) = scan(&mut log.medium, &[], &mut request);
+        assert_eq!((end.damaged, damage), (0, None));
         let sequence = |record: RecordView<'_>| record.head.sequence.0;
         let before = sequences.len();
         sequences.extend(PackedRecords(&request.records).iter().map(sequence));
@@ -133,24 +134,31 @@ fn a_batch_that_failed_is_not_synced() {
     assert_eq!(extents.iter().map(|extent| (extent.segment, extent.end)).collect::<Vec<_>>(), [(7, 1024)]);
 }
 
+/// A segment that was gone was an error, which a cursor asked about once a second, and a refeed in every turn, for ever.
 #[test]
-fn a_segment_that_is_gone_is_told() {
+fn a_segment_that_is_gone_is_gone_round_and_told() {
     let mut log = Log::new();
-    log.append(1);
-    log.sync();
+    for sequence in 1..=40 {
+        log.append(sequence);
+        log.sync();
+    }
     let to = log.appender.committed_end();
-    let written = log.segments.extents_from(Position::default());
     let mut request = ScanRequest {
         shard: ShardIndex(0),
         token: 1,
         log: LogId::default(),
         from: Position::default(),
         to,
-        bytes_max: 1,
-        written,
+        bytes_max: 1 << 20,
+        written: log.segments.extents_from(Position::default()),
         records: Vec::new(),
     };
-    let gone = scan(&mut MemoryMedium::new(), &[], &mut request);
-    assert_eq!(gone, Err(ReadError::Dropped(Location::new(1, 0))));
-    assert_eq!(log.appender.last_synced(), BatchNumber(1));
+    let (whole, _) = scan(&mut log.medium, &[], &mut request);
+    log.medium.segments.remove(&2);
+    let (end, damage) = scan(&mut log.medium, &[], &mut request);
+    assert_eq!((end.next, end.complete, end.damaged), (to, true, 1));
+    assert_eq!(damage.map(|damage| (damage.kind, damage.segment)), Some((DamageKind::Segment, 2)));
+    let lost = |record: &RecordView<'_>| record.location.segment == 2;
+    assert!(!PackedRecords(&request.records).iter().any(|record| lost(&record)));
+    assert!(0 < end.records && end.records < whole.records, "{end:?} {whole:?}");
 }

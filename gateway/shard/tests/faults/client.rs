@@ -38,6 +38,7 @@ pub struct Page {
 }
 
 /// One device.
+#[derive(Debug)]
 pub struct Client {
     pub user: UserId,
     device: DeviceId,
@@ -64,6 +65,8 @@ pub struct Client {
     pub told: BTreeMap<(ConversationId, Sequence), MessageId>,
     /// Every acknowledgement.
     pub acknowledged: BTreeMap<(ConversationId, u64), (Sequence, MessageId)>,
+    /// Acknowledgements of duplicates whose original answer is not known any more.
+    pub unknown: Vec<(ConversationId, u64)>,
     pub groups: Vec<ConversationId>,
     pub pages: BTreeMap<ConversationId, Page>,
     pub errors: Vec<ErrorCode>,
@@ -94,6 +97,7 @@ impl Client {
             ranges: BTreeMap::new(),
             told: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            unknown: Vec::new(),
             groups: Vec::new(),
             pages: BTreeMap::new(),
             errors: Vec::new(),
@@ -183,6 +187,12 @@ impl Client {
         }
     }
 
+    /// Sends a command again that was acknowledged long ago.
+    pub fn repeat(&mut self, conversation: ConversationId, number: u64, text: &str) {
+        self.unanswered.push_front(Command { conversation, number, doing: Doing::Say(text.to_owned()) });
+        self.send_unanswered();
+    }
+
     pub fn create_group(&mut self, users: &[UserId]) {
         if self.welcomed {
             let client_id = ClientId([9; 16]);
@@ -262,6 +272,9 @@ impl Client {
             ServerFrame::SendAck(ack) => {
                 let command = self.flying.remove(&header.id).expect("an acknowledgement of a command");
                 let key = (command.conversation, command.number);
+                if ack.duplicate && ack.sequence.0 == 0 {
+                    return self.unknown.push(key);
+                }
                 let before = self.acknowledged.insert(key, (ack.sequence, ack.message_id));
                 assert!(
                     before.is_none_or(|before| before == (ack.sequence, ack.message_id)),

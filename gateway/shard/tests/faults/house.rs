@@ -2,25 +2,29 @@
 //! run repeats exactly; a write takes a few steps, so that more is appended behind it.
 
 use crate::client::Client;
+use crate::disk::{DIRECTORY, Disk, SEGMENT_BYTES};
 use std::collections::{BTreeMap, VecDeque};
-use tidegate_domain::{HASH_VERSION, RateClass, Route};
+use tidegate_domain::{HASH_VERSION, RateClass, Route, virtual_shard};
 use tidegate_ids::{
-    ConversationId, Incarnation, LogId, MonotonicNs, Now, Position, Sequence, ShardIndex, StreamId, UserId,
-    WallMs,
+    Incarnation, Location, LogId, MonotonicNs, Now, Position, ShardIndex, StreamId, UserId, WallMs,
 };
 use tidegate_shard::{
-    Claims, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReadToken, ReceiveMode,
-    Recovery, Shard, ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier, TransferKey,
+    Claims, ClosedSegment, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReadToken,
+    ReceiveMode, Recovery, Shard, ShardLimits, ShardSetup, ShardStats, SnapshotPlanner, StreamFold,
+    TokenError, TokenVerifier, TransferKey,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, DamageKind, Guard, LogIdentity, MemoryMedium, PageEnd,
-    ReadError, RecordView, SegmentExtent, StagedBatch, read_page, recover, scan_chunk,
+    Appender, AppenderConfig, AppenderStart, DamageKind, Guard, LogIdentity, MemoryRuns, Merger, PageEnd,
+    PreviousEnd, ReadError, SegmentExtent, Snapshot, SnapshotHeader, SnapshotWriter, StagedBatch, read_page,
+    recover_after, scan_chunk,
 };
 
 pub const SHARDS: u16 = 2;
-const DIRECTORY: [u8; 16] = *b"a disk in memory";
 const BLOCK_BYTES: u32 = 512;
-const SEGMENT_BYTES: u32 = 128 * 1024;
+const EPOCHS: [(u32, u16); 1] = [(1, SHARDS)];
+
+/// Memory of a merge: a few records at a time.
+const MERGE_BYTES: usize = 64 * 1024;
 
 /// Steps that a write takes, and virtual time of a step.
 const WRITE_STEPS: u64 = 3;
@@ -29,100 +33,12 @@ const STEP_NS: u64 = 30 * MonotonicNs::MILLISECOND;
 /// Steps without anything for a client after which nothing more is expected: longer than checkpoints and retries take.
 const QUIET_STEPS: u64 = 60;
 
-/// What a write that is reported as failed did to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Harm {
-    /// Nothing arrived.
-    Nothing,
-    /// A short write: the first half.
-    Half,
-    /// All of it, but the sync failed.
-    Unsynced,
-}
-
-/// The disk: what reads see, and what the shards were told is synced.
-#[derive(Clone, Debug, Default)]
-pub struct Disk {
-    pub seen: MemoryMedium,
-    pub promised: MemoryMedium,
-    pub logs: BTreeMap<u32, LogId>,
-    /// Writes so far, and the one that fails.
-    pub writes: u64,
-    pub fails: Option<(u64, Harm)>,
-    /// A planted lie: this write is reported as done, and is not.
-    pub lost: Option<u64>,
-    /// Whether there is room for segments.
-    pub is_full: bool,
-    /// How many records are damaged.
-    pub damaged: u64,
-}
-
-impl Disk {
-    fn make_segment(&mut self, log: LogId) -> u32 {
-        let number = self.logs.len() as u32 + 1;
-        self.seen.add(number, SEGMENT_BYTES);
-        self.promised.add(number, SEGMENT_BYTES);
-        self.logs.insert(number, log);
-        number
-    }
-
-    fn segments_of(&self, log: LogId) -> Vec<u32> {
-        self.logs.iter().filter(|(_, of)| **of == log).map(|(number, _)| *number).collect()
-    }
-
-    /// Writes a batch; false if it is reported as failed.
-    fn write(&mut self, batch: &StagedBatch) -> bool {
-        let index = self.writes;
-        self.writes += 1;
-        let (segment, at) = (batch.segment, u64::from(batch.offset));
-        match self.fails {
-            Some((failing, harm)) if failing == index => {
-                let arrives = match harm {
-                    Harm::Nothing => 0,
-                    Harm::Half => batch.bytes.len() / 2,
-                    Harm::Unsynced => batch.bytes.len(),
-                };
-                self.seen.write(segment, at, &batch.bytes[..arrives]);
-                false
-            }
-            _ => {
-                if self.lost != Some(index) {
-                    self.seen.write(segment, at, &batch.bytes);
-                    self.promised.write(segment, at, &batch.bytes);
-                }
-                true
-            }
-        }
-    }
-
-    /// Flips a byte in the body of a conversation's record.
-    pub fn damage(&mut self, conversation: ConversationId, sequence: Sequence) {
-        let mut found = None;
-        self.promised_records(|record| {
-            let wanted = record.head.stream == StreamId::conversation(conversation);
-            if wanted && record.head.sequence == sequence && record.head.kind < 16 {
-                found = Some((record.location, record.body.to_vec()));
-            }
-        });
-        let (location, mut body) = found.expect("a record to damage");
-        body[30] ^= 1;
-        self.seen.write(location.segment, u64::from(location.offset) + 96, &body);
-        self.damaged += 1;
-    }
-
-    /// Every record of every log that is promised, in order.
-    pub fn promised_records(&self, mut each: impl FnMut(RecordView<'_>)) {
-        let mut medium = self.promised.clone();
-        for shard in (0..SHARDS).map(ShardIndex) {
-            let segments = self.segments_of(LogId { epoch: 1, shard });
-            let found = recover(&mut medium, &segments, Some(DIRECTORY), &mut each).unwrap();
-            assert_eq!(found.damage_count, 0, "{:?}", found.damage);
-        }
-    }
-}
-
 #[derive(Default)]
-struct Rings(BTreeMap<(u16, u16, bool), VecDeque<Vec<u8>>>);
+struct Rings {
+    frames: BTreeMap<(u16, u16, bool), VecDeque<Vec<u8>>>,
+    /// Nothing goes from the first of these shards to the second.
+    blocked: Option<(u16, u16)>,
+}
 
 struct Port<'a> {
     rings: &'a mut Rings,
@@ -131,23 +47,25 @@ struct Port<'a> {
 
 impl MeshPort for Port<'_> {
     fn has_room(&self, to: ShardIndex, lane: Lane, _bytes: usize) -> bool {
-        self.rings.0.get(&(self.me, to.0, lane == Lane::Results)).is_none_or(|ring| ring.len() < 64)
+        let ring = self.rings.frames.get(&(self.me, to.0, lane == Lane::Results));
+        self.rings.blocked != Some((self.me, to.0)) && ring.is_none_or(|ring| ring.len() < 64)
     }
 
     fn push(&mut self, to: ShardIndex, lane: Lane, parts: &[&[u8]]) -> bool {
         let room = self.has_room(to, lane, 0);
         if room {
-            self.rings.0.entry((self.me, to.0, lane == Lane::Results)).or_default().push_back(parts.concat());
+            let ring = self.rings.frames.entry((self.me, to.0, lane == Lane::Results)).or_default();
+            ring.push_back(parts.concat());
         }
         room
     }
 
     fn peek(&mut self, from: ShardIndex, lane: Lane) -> Option<&[u8]> {
-        Some(self.rings.0.get(&(from.0, self.me, lane == Lane::Results))?.front()?)
+        Some(self.rings.frames.get(&(from.0, self.me, lane == Lane::Results))?.front()?)
     }
 
     fn pop(&mut self, from: ShardIndex, lane: Lane) {
-        if let Some(ring) = self.rings.0.get_mut(&(from.0, self.me, lane == Lane::Results)) {
+        if let Some(ring) = self.rings.frames.get_mut(&(from.0, self.me, lane == Lane::Results)) {
             ring.pop_front();
         }
     }
@@ -174,6 +92,16 @@ enum Done {
     Closed(ConnectionId),
 }
 
+/// What every shard is limited to, unless a test says otherwise.
+pub fn limits() -> ShardLimits {
+    ShardLimits {
+        checkpoint_interval_ns: 20 * STEP_NS,
+        listed_members_max: 3,
+        heartbeat_active_ms: 3_600_000,
+        ..ShardLimits::default()
+    }
+}
+
 /// A running node and the clients on it.
 pub struct House {
     pub disk: Disk,
@@ -182,6 +110,7 @@ pub struct House {
     step: u64,
     done: VecDeque<(u64, u16, Done)>,
     extents: BTreeMap<LogId, Vec<SegmentExtent>>,
+    planner: SnapshotPlanner,
     /// Which client is at a place, and whether a receive is armed.
     places: BTreeMap<(u16, u32), (usize, Option<ReceiveMode>)>,
     next_place: u32,
@@ -195,40 +124,52 @@ pub struct House {
 impl House {
     /// Starts over a disk, and waits until it is ready.
     pub fn start(disk: Disk) -> Self {
-        let mut house = Self::begin(disk);
+        Self::start_with(disk, &limits())
+    }
+
+    /// The same with other limits.
+    pub fn start_with(disk: Disk, limits: &ShardLimits) -> Self {
+        let mut house = Self::begin_with(disk, limits);
         house.settle();
         assert_eq!(house.ready, usize::from(SHARDS), "every shard is ready");
         house
     }
 
     /// Starts, and waits for nothing.
-    pub fn begin(mut disk: Disk) -> Self {
+    pub fn begin(disk: Disk) -> Self {
+        Self::begin_with(disk, &limits())
+    }
+
+    fn begin_with(mut disk: Disk, limits: &ShardLimits) -> Self {
         let route = Route::new(SHARDS);
-        let mut recovery = Recovery::new(route, None);
+        let held = disk.snapshot().map(|snapshot| snapshot.header().covered.clone());
+        let mut recovery = Recovery::new(route, held.as_deref());
+        let held = held.unwrap_or_default();
         let mut damaged = 0;
         let (mut ends, mut starts, mut extents) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut closed = Vec::new();
         for shard in (0..SHARDS).map(ShardIndex) {
             let log = LogId { epoch: 1, shard };
             let segments = disk.segments_of(log);
-            let found = recover(&mut disk.seen, &segments, Some(DIRECTORY), |record| {
+            let covered = held.iter().find(|one| one.log == log);
+            let covered = covered.map_or(PreviousEnd::default(), |one| one.previous);
+            let found = recover_after(&mut disk.reading(), &segments, Some(DIRECTORY), covered, |record| {
                 recovery.record(log, &record);
             });
             let found = found.unwrap();
             damaged += found.damage.iter().filter(|damage| damage.kind == DamageKind::Record).count() as u64;
             ends.push(LogEnd { log, end: found.end() });
             starts.push(found.previous);
+            let both = found.extents.iter().zip(&found.ends);
+            closed.extend(both.map(|(extent, end)| (log, ClosedSegment { extent: *extent, end: *end })));
             extents.insert(log, found.extents);
         }
-        assert_eq!(damaged, disk.damaged, "what is damaged is found, and nothing else");
+        assert!(disk.is_bad() || damaged == disk.damaged, "what is damaged is found, and nothing else");
         // What was found valid is synced before anything rests on it.
         disk.promised = disk.seen.clone();
-        let seeds = recovery.finish(&ends, &[(1, SHARDS)]);
-        let limits = ShardLimits {
-            checkpoint_interval_ns: 20 * STEP_NS,
-            listed_members_max: 3,
-            heartbeat_active_ms: 3_600_000,
-            ..ShardLimits::default()
-        };
+        let mut planner = recovery.planner(&EPOCHS, &held);
+        closed.into_iter().for_each(|(log, segment)| planner.closed(log, segment));
+        let seeds = recovery.finish(&ends, &EPOCHS);
         let shards = seeds.into_iter().zip(starts).zip(0..SHARDS).map(|((seed, previous), index)| {
             let log = LogId { epoch: 1, shard: ShardIndex(index) };
             let (directory, incarnation) = (DIRECTORY, Incarnation(1));
@@ -257,6 +198,7 @@ impl House {
             step: 0,
             done: VecDeque::new(),
             extents,
+            planner,
             places: BTreeMap::new(),
             next_place: 0,
             holds_reads: false,
@@ -408,6 +350,39 @@ impl House {
         true
     }
 
+    /// Nothing goes from one shard to another, until this is taken back.
+    pub fn block(&mut self, blocked: Option<(u16, u16)>) {
+        self.rings.blocked = blocked;
+    }
+
+    /// Makes a snapshot of all that is closed and consumed, if there is anything, and tells the shards.
+    pub fn make_snapshot(&mut self) -> bool {
+        let Some(plan) = self.planner.plan(u64::MAX) else { return false };
+        let previous = self.disk.snapshot();
+        let header = SnapshotHeader {
+            number: previous.as_ref().map_or(0, |previous| previous.header().number) + 1,
+            directory: DIRECTORY,
+            incarnation: Incarnation(1),
+            hash_version: HASH_VERSION as u16,
+            covered: plan.covered.clone(),
+        };
+        let mut fold = StreamFold::new();
+        let mut merger = Merger::new(MERGE_BYTES, MemoryRuns::default());
+        for (_, extent) in &plan.segments {
+            merger.feed_segment(&fold, &mut self.disk.seen, extent).unwrap();
+        }
+        let writer = SnapshotWriter::new(Vec::new(), &header).unwrap();
+        let entries = previous.as_ref().map(Snapshot::entries);
+        let (bytes, _) = merger.finish(&mut fold, entries, writer).unwrap();
+        self.disk.snapshot = Some(bytes);
+        self.planner.made(&plan.covered);
+        for shard in 0..SHARDS {
+            let through = self.planner.through(ShardIndex(shard));
+            self.tell(shard, Event::Snapshot { through });
+        }
+        true
+    }
+
     fn finish_write(&mut self, shard: u16, batch: &StagedBatch) {
         if !self.disk.write(batch) {
             return self.tell(shard, Event::WriteFailed { batch: batch.number });
@@ -421,6 +396,10 @@ impl House {
                 let (block_bytes, guard) = (BLOCK_BYTES, Guard::new(&DIRECTORY));
                 extents.push(SegmentExtent { segment, end, block_bytes, footer_offset: None, guard });
             }
+        }
+        if let Some(extent) = extents.last().filter(|_| batch.seals) {
+            let end = PreviousEnd { end: Position::new(segment, end), batch: batch.number };
+            self.planner.closed(log, ClosedSegment { extent: *extent, end });
         }
         self.tell(shard, Event::Written { batch: batch.number });
     }
@@ -448,8 +427,9 @@ impl House {
                     let (records, result) = self.read(&request);
                     self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
                 }
-                // No snapshot is made here.
-                Output::Recycle { .. } | Output::Checkpointed { .. } | Output::WantSnapshot => {}
+                Output::Checkpointed { fed } => self.planner.checkpointed(ShardIndex(shard), &fed),
+                // Snapshots are made when a test says so.
+                Output::Recycle { .. } | Output::WantSnapshot => {}
                 Output::Ready => self.ready += 1,
                 Output::Stopped => self.stopped += 1,
             }
@@ -457,19 +437,34 @@ impl House {
     }
 
     fn read(&mut self, request: &ReadRequest) -> (Vec<u8>, Result<PageEnd, ReadError>) {
+        self.disk.begin_read(request);
         let mut records = Vec::new();
         let result = match request {
-            ReadRequest::Snapshot { .. } => unreachable!("there is no snapshot"),
-            ReadRequest::Page(spec) => read_page(&mut self.disk.seen, spec, &mut records),
+            ReadRequest::Snapshot { stream } => self.read_snapshot(stream, &mut records),
+            ReadRequest::Page(spec) => read_page(&mut self.disk.reading(), spec, &mut records),
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let all: Vec<SegmentExtent> = self.extents.get(log).into_iter().flatten().copied().collect();
                 let until = |extent: &&SegmentExtent| Position::new(extent.segment, 0) <= *to;
                 let extents: Vec<SegmentExtent> = all.iter().filter(until).copied().collect();
-                let next =
-                    scan_chunk(&mut self.disk.seen, &extents, *from, *bytes_max, &mut records).unwrap();
-                Ok(PageEnd { next, complete: next >= *to, ..PageEnd::default() })
+                let scanned = scan_chunk(&mut self.disk.reading(), &extents, *from, *bytes_max, &mut records);
+                let (next, damaged) = (scanned.next, scanned.damage_count as u32);
+                Ok(PageEnd { next, damaged, complete: next >= *to, ..PageEnd::default() })
             }
         };
+        self.disk.end_read();
         (records, result)
+    }
+
+    fn read_snapshot(&self, stream: &StreamId, state: &mut Vec<u8>) -> Result<PageEnd, ReadError> {
+        if self.disk.refuses_snapshots() {
+            return Err(ReadError::Damaged(Location::SNAPSHOT));
+        }
+        let (Some(snapshot), Some(place)) = (self.disk.snapshot(), virtual_shard(stream)) else {
+            unreachable!("the shard was told of a snapshot")
+        };
+        match snapshot.load(place, stream, state).unwrap() {
+            Some(next) => Ok(PageEnd { records: 1, next, ..PageEnd::default() }),
+            None => Ok(PageEnd::default()),
+        }
     }
 }

@@ -7,11 +7,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
 mod client;
+mod disk;
 mod house;
+mod reads;
 
 use client::{Client, Doing};
-use house::{Disk, Harm, House, SHARDS};
-use std::collections::BTreeMap;
+use disk::{Disk, Harm};
+use house::{House, SHARDS};
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_domain::Route;
 use tidegate_ids::{ConversationId, DeviceId, MessageId, Sequence, ShardIndex, UserId};
 use tidegate_schema::{ErrorCode, SkipReason, SkipSpan, deliver};
@@ -85,6 +88,16 @@ struct Truth {
     records: BTreeMap<ConversationId, BTreeMap<Sequence, MessageId>>,
     /// Whose device said it, with its number.
     authors: BTreeMap<(UserId, DeviceId, ConversationId, u64), Sequence>,
+}
+
+impl Truth {
+    /// The last of every conversation.
+    fn heads(&self) -> BTreeSet<(ConversationId, Sequence)> {
+        let last = |(id, records): (&ConversationId, &BTreeMap<Sequence, MessageId>)| {
+            records.last_key_value().map(|(at, _)| (*id, *at))
+        };
+        self.records.iter().filter_map(last).collect()
+    }
 }
 
 fn truth(disk: &Disk) -> Truth {
@@ -184,16 +197,21 @@ fn prove_restarted(disk: Disk, clients: Vec<Client>) {
     let owed: Vec<bool> = clients.iter().map(first).collect();
     let mut house = House::start(disk);
     house.clients = clients;
+    prove_drained(&mut house, &owed, &BTreeSet::new());
+}
+
+/// Everybody connects, all that waits is taken, and everybody who is owed a message gets it, but what is lost.
+fn prove_drained(house: &mut House, owed: &[bool], lost: &BTreeSet<(ConversationId, Sequence)>) {
     house.clients.iter_mut().for_each(|client| client.online = true);
     house.settle();
     for _ in 0..8 {
         house.clients.iter_mut().for_each(Client::send_unanswered);
         house.settle();
     }
-    prove_told(&house).unwrap();
+    prove_told(house).unwrap();
     let truth = truth(&house.disk);
     for (client, is_owed) in house.clients.iter().zip(owed) {
-        assert!(client.is_settled(), "user {} still waits: {:?}", client.user, client.errors);
+        assert!(client.is_settled(), "user {} still waits: {client:?}", client.user);
         for ((conversation, number), (sequence, _)) in &client.acknowledged {
             let found = truth
                 .authors
@@ -208,10 +226,11 @@ fn prove_restarted(disk: Disk, clients: Vec<Client>) {
                     .iter()
                     .any(|((of, _), (sequence, _))| of == conversation && sequence == at)
             };
-            let missing: Vec<&Sequence> = records
-                .keys()
-                .filter(|at| !client.told.contains_key(&(*conversation, **at)) && !own(at))
-                .collect();
+            let is_missing = |at: &&Sequence| {
+                let place = (*conversation, **at);
+                !client.told.contains_key(&place) && !own(at) && !lost.contains(&place)
+            };
+            let missing: Vec<&Sequence> = records.keys().filter(is_missing).collect();
             assert!(
                 !is_owed || missing.is_empty(),
                 "user {} never got {conversation} {missing:?}",
@@ -232,24 +251,65 @@ fn latched(house: &mut House) -> Vec<u16> {
     (0..SHARDS).filter(|shard| house.stats(*shard).latched).collect()
 }
 
+/// How a node ends whose write has failed.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Killed: what arrived is there.
+    Kill,
+    /// A power cut: only what was promised is there.
+    PowerCut,
+}
+
+fn restart(house: House, end: End) {
+    let (disk, clients) = house.kill();
+    let mut disk = Disk { fails: None, ..disk };
+    if matches!(end, End::PowerCut) {
+        disk.seen = disk.promised.clone();
+    }
+    prove_restarted(disk, clients);
+}
+
 fn check(harm: Harm) {
     let writes = run(None, None).disk.writes;
     assert!(writes > 20, "the script writes {writes} batches");
     for failing in 0..writes {
-        let mut house = run(Some((failing, harm)), None);
-        let latched = latched(&mut house);
-        assert_eq!(latched.len(), 1, "write {failing} fails one shard");
-        prove_told(&house).unwrap_or_else(|wrong| panic!("write {failing}, {harm:?}: {wrong}"));
-        prove_latched(&mut house, latched[0]);
-        prove_told(&house).unwrap_or_else(|wrong| panic!("write {failing}, {harm:?}, later: {wrong}"));
-        let (disk, clients) = house.kill();
-        // Half of the failures end in a power cut: only what was promised is there.
-        let mut disk = Disk { fails: None, ..disk };
-        if failing % 2 == 0 {
-            disk.seen = disk.promised.clone();
+        for end in [End::Kill, End::PowerCut] {
+            let mut house = run(Some((failing, harm)), None);
+            let latched = latched(&mut house);
+            assert_eq!(latched.len(), 1, "write {failing} fails one shard");
+            prove_told(&house).unwrap_or_else(|wrong| panic!("write {failing}, {harm:?}: {wrong}"));
+            prove_latched(&mut house, latched[0]);
+            prove_told(&house).unwrap_or_else(|wrong| panic!("write {failing}, {harm:?}, later: {wrong}"));
+            restart(house, end);
         }
-        prove_restarted(disk, clients);
     }
+}
+
+/// The same in a second life, from the first write of its start on: what it feeds again, its first checkpoints.
+fn check_second_life(harm: Harm) {
+    let second = |failing: Option<u64>| {
+        let (disk, clients) = run(None, None).kill();
+        let first = disk.writes;
+        let fails = failing.map(|failing| (first + failing, harm));
+        (first, reads::live_again(Disk { fails, ..disk }, clients))
+    };
+    let (first, house) = second(None);
+    for failing in 0..house.disk.writes - first {
+        let (_, mut house) = second(Some(failing));
+        assert_eq!(latched(&mut house).len(), 1, "write {failing} fails one shard");
+        prove_told(&house).unwrap_or_else(|wrong| panic!("write {failing}, {harm:?}: {wrong}"));
+        restart(house, if failing % 2 == 0 { End::PowerCut } else { End::Kill });
+    }
+}
+
+#[test]
+fn every_write_of_a_second_life_is_lost_once() {
+    check_second_life(Harm::Nothing);
+}
+
+#[test]
+fn every_sync_of_a_second_life_fails_once() {
+    check_second_life(Harm::Unsynced);
 }
 
 #[test]
