@@ -22,7 +22,7 @@ use crate::table::IdHash;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::Route;
 use tidegate_ids::{Location, LogId, Position, ShardIndex, StreamId};
-use tidegate_storage_log::{Covered, PackedRecords, PageEnd, RecordState, RecordView};
+use tidegate_storage_log::{Covered, PackedRecords, PageEnd, RecordView};
 
 /// A log and where it validly ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Recovery {
         self.first.entry(log).or_insert(record.location.segment);
         let Some(kind) = RecordKind::of(&record.head) else { return };
         // A message says nothing that is folded but its place, which its head says.
-        self.hollow |= record.placement.state == RecordState::Expired && kind != RecordKind::Message;
+        self.hollow |= record.is_hole() && kind != RecordKind::Message;
         if kind == RecordKind::Checkpoint {
             if let Some(fed) = read_checkpoint(record.body) {
                 self.checkpoints.insert(log, fed);

@@ -1,7 +1,7 @@
 //! What happens to a shard.
 
 use tidegate_ids::BatchNumber;
-use tidegate_storage_log::{PageEnd, ReadError};
+use tidegate_storage_log::{ErasedRanges, PageEnd, ReadError};
 
 /// A connection's place in the shell's table of sockets; reused only after [`Event::Closed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +99,14 @@ pub enum Event<'a> {
         /// The last segment.
         through: u32,
     },
+    /// Somebody asked to erase records: these are all of this shard's, those told before included. Pages, drains and look-ups
+    /// give them out as holes from now on.
+    Erased {
+        /// Which.
+        ranges: ErasedRanges,
+    },
+    /// The open segment is to end before it is full, because it holds what is to be erased.
+    CloseSegment,
     /// Time has passed; due at least every [`crate::TICK_MS`] milliseconds.
     Tick,
     /// Stop: say `GoAway`, close, commit, checkpoint, seal, then `Output::Stopped`.

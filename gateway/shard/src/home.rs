@@ -19,7 +19,7 @@ use tidegate_ids::{
 use tidegate_schema::{
     Error, ErrorCode, GroupChange, GroupCreated, List, MessageFields, MessageKind, SendAck,
 };
-use tidegate_storage_log::{AppendError, Direction, PackedRecords, PageEnd, ReadSpec};
+use tidegate_storage_log::{AppendError, Direction, PageEnd, ReadSpec};
 
 impl Shard {
     /// Whether there is a place to hold the answer of one more request, and for it to wait for a cold stream.
@@ -260,7 +260,7 @@ impl Shard {
 
     /// The original record of a duplicate was read, or is not found. Taken the command was: its number is not the next.
     pub(crate) fn answer_number(&mut self, read: &NumberRead, records: &[u8]) {
-        let record = PackedRecords(records).iter().next();
+        let record = self.served(records).next();
         if let Some(hole) = record.as_ref().filter(|record| record.is_hole()) {
             return self.acknowledge_old(read, hole.head.sequence, hole.head.time);
         }
@@ -311,7 +311,7 @@ impl Shard {
     /// A piece of a range was read.
     pub(crate) fn answer_drain(&mut self, read: &DrainRead, records: &[u8], end: &PageEnd) {
         let mut stored = self.buffer();
-        for record in PackedRecords(records).iter() {
+        for record in self.served(records) {
             if let Some(sequenced) = Sequenced::read(&record) {
                 stored.extend_from_slice(sequenced.stored);
             }

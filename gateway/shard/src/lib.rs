@@ -20,6 +20,7 @@ mod connection;
 mod counters;
 mod cursor;
 mod edge;
+mod erased;
 mod event;
 mod fold;
 mod greet;
@@ -48,6 +49,7 @@ mod walk;
 
 pub use boot::{LogEnd, Recovery, ShardSeed};
 pub use counters::{Counter, LATENCY_BUCKETS, ShardStats, latency_bucket_ns};
+pub use erased::has_content;
 pub use event::{ConnectionId, Event, ReadToken, TransferKey};
 pub use fold::StreamFold;
 pub use limits::{MESH_FRAME_BYTES_MAX, ShardLimits, TICK_MS};

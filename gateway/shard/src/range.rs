@@ -7,7 +7,7 @@ use crate::records::Sequenced;
 use crate::shard::Shard;
 use tidegate_ids::{CommandNumber, ConversationId, ConversationKind, Sequence, ShardIndex};
 use tidegate_schema::{ErrorCode, List, Member, MembersPage, Range, Role, SkipReason, SkipSpan};
-use tidegate_storage_log::{Direction, PackedRecords, PageEnd, RecordState};
+use tidegate_storage_log::{Direction, PageEnd, RecordState};
 
 /// Bytes of a member's row in a page, table and offset included.
 const MEMBER_ROW_BYTES: usize = 64;
@@ -140,7 +140,7 @@ impl Shard {
         }
         let mut skips = Skips::new(from.max(first_available), to);
         let mut stored = self.buffer();
-        for record in PackedRecords(records).iter() {
+        for record in self.served(records) {
             match Sequenced::read(&record) {
                 Some(sequenced) => {
                     stored.extend_from_slice(sequenced.stored);

@@ -26,7 +26,7 @@ use tidegate_ids::{
     ConversationId, DeviceId, Generation, Incarnation, MonotonicNs, Now, Sequence, ShardIndex, UserId, WallMs,
 };
 use tidegate_schema::Encoder;
-use tidegate_storage_log::Appender;
+use tidegate_storage_log::{Appender, ErasedRanges};
 
 /// Everything a shard starts with.
 pub struct ShardSetup {
@@ -95,6 +95,8 @@ pub struct Shard {
     /// The disk is nearly full.
     pub(crate) low_space: bool,
     pub(crate) snapshot_asked: bool,
+    /// Records that are given out as holes.
+    pub(crate) erased: ErasedRanges,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) encoder: Encoder,
     /// Bodies and fixed parts under construction.
@@ -156,6 +158,7 @@ impl Shard {
             no_segment: false,
             low_space: false,
             snapshot_asked: false,
+            erased: ErasedRanges::new(),
             outputs: VecDeque::new(),
             encoder: Encoder::new(),
             scratch: Vec::new(),
@@ -199,6 +202,8 @@ impl Shard {
                 // If the table is still crowded once it is swept, the next is wanted.
                 self.snapshot_asked &= !self.streams.locators.covered_by(through);
             }
+            Event::Erased { ranges } => self.erase(ranges),
+            Event::CloseSegment => self.on_close_segment(turn),
             Event::Tick => self.on_tick(turn),
             Event::Shutdown => self.on_shutdown(turn),
         }

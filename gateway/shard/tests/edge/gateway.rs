@@ -2,16 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::{HASH_VERSION, RateClass, Route};
-use tidegate_ids::{Attempt, DeviceId, Incarnation, LogId, MonotonicNs, Now, ShardIndex, UserId, WallMs};
+use tidegate_ids::{
+    Attempt, DeviceId, Incarnation, LogId, MonotonicNs, Now, Position, ShardIndex, UserId, WallMs,
+};
 use tidegate_schema::{Body, ClientState, Encoder, Frame, FrameHeader, Hello, ServerFrame, frames};
 use tidegate_shard::{
-    Claims, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReceiveMode, Recovery, Shard, ShardLimits,
-    ShardSetup, ShardStats, TokenError, TokenVerifier,
+    Claims, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReceiveMode, Recovery, Shard,
+    ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier,
 };
-use tidegate_storage_log::{Appender, AppenderConfig, AppenderStart, LogIdentity, PreviousEnd};
+use tidegate_storage_log::{
+    Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, PreviousEnd, read_page,
+};
 use tidegate_ws::{Decoder, Item, Role, client, encode};
 
 pub const MASK: [u8; 4] = [1, 2, 3, 4];
+const SEGMENT_BYTES: u32 = 1 << 20;
 const LOG: LogId = LogId { epoch: 1, shard: ShardIndex(0) };
 
 /// What a shard hands itself over the mesh.
@@ -82,12 +87,17 @@ pub struct Socket {
 pub struct Gateway {
     pub shard: Shard,
     ring: Ring,
+    /// What was written.
+    medium: MemoryMedium,
     pub now: Now,
     sockets: BTreeMap<u32, Socket>,
     next: u32,
     requests: u64,
     segments: u32,
     pub snapshots_wanted: u32,
+    /// Segments that were sealed, and how far each checkpoint says that this shard has consumed its own log.
+    pub sealed: Vec<u32>,
+    pub consumed: Vec<Position>,
 }
 
 impl Gateway {
@@ -101,7 +111,7 @@ impl Gateway {
             hash_version: HASH_VERSION as u16,
         };
         let config = AppenderConfig {
-            segment_bytes: 1 << 20,
+            segment_bytes: SEGMENT_BYTES,
             block_bytes: 512,
             staging_bytes: 1 << 20,
             batch_bytes_max: 128 * 1024,
@@ -121,14 +131,18 @@ impl Gateway {
         let mut gateway = Self {
             shard,
             ring: Ring::default(),
+            medium: MemoryMedium::new(),
             now,
             sockets: BTreeMap::new(),
             next: 0,
             requests: 0,
             segments: 1,
             snapshots_wanted: 0,
+            sealed: Vec::new(),
+            consumed: Vec::new(),
         };
         gateway.shard.start(now, &mut gateway.ring);
+        gateway.medium.add(1, SEGMENT_BYTES);
         gateway.tell(Event::Segment { number: 1 });
         assert!(gateway.shard.is_ready());
         gateway
@@ -189,16 +203,28 @@ impl Gateway {
                 return true;
             }
             Output::Append { batch } => {
+                self.medium.write(batch.segment, u64::from(batch.offset), &batch.bytes);
+                if batch.seals {
+                    self.sealed.push(batch.segment);
+                }
                 self.shard.handle(Event::Written { batch: batch.number }, self.now, &mut self.ring);
                 return true;
             }
             Output::NeedSegment => {
                 self.segments += 1;
                 let number = self.segments;
+                self.medium.add(number, SEGMENT_BYTES);
                 self.shard.handle(Event::Segment { number }, self.now, &mut self.ring);
                 return true;
             }
             Output::WantSnapshot => self.snapshots_wanted += 1,
+            Output::Checkpointed { fed } => self.consumed.extend(fed.into_iter().map(|(_, at)| at)),
+            Output::Read { token, request: ReadRequest::Page(spec) } => {
+                let mut records = Vec::new();
+                let result = read_page(&mut self.medium, &spec, &mut records);
+                self.shard.handle(Event::ReadDone { token, records, result }, self.now, &mut self.ring);
+                return true;
+            }
             Output::HandOver { .. } | Output::Read { .. } => panic!("one shard, and nothing is cold"),
             _ => {}
         }

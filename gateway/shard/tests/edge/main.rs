@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
+mod erasing;
 mod gateway;
 
 use gateway::{Gateway, MASK, token};
