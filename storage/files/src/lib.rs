@@ -39,6 +39,7 @@ mod snapshots;
 mod space;
 mod survey;
 mod tails;
+mod text;
 mod transfer;
 mod view;
 

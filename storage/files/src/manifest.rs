@@ -4,13 +4,13 @@
 use crate::error::FileError;
 use crate::limits::{EPOCHS_MAX, MANIFEST_BYTES_MAX, SEGMENT_NUMBER_MAX, SHARDS_MAX};
 use crate::replace::replace;
+use crate::text::{checked, hex16, number, put_hex16, summed, words};
 use crate::{error::OpenError, layout};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::path::Path;
 use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, ShardIndex};
-use tidegate_storage_log::crc32c;
 
 /// The format of the manifest that this version writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -19,7 +19,6 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const HASH_VERSION: u32 = 1;
 
 const MAGIC: &str = "tidegate-manifest";
-const CHECKSUM: &str = "crc32c";
 const RESTORED: &str = "restored";
 const HEAD_LINES: usize = 5;
 
@@ -115,8 +114,8 @@ impl Manifest {
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut text = format!("{MAGIC} {FORMAT_VERSION}\nhash {HASH_VERSION}\ndirectory ");
+        put_hex16(&self.directory, &mut text);
         // Writing to a String does not fail.
-        self.directory.iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
         let _ = writeln!(text, "\nincarnation {}\nnext-segment {}", self.incarnation, self.next_segment);
         if self.restored {
             let _ = writeln!(text, "{RESTORED}");
@@ -136,9 +135,7 @@ impl Manifest {
                 }
             }
         }
-        let sum = crc32c(text.as_bytes());
-        let _ = writeln!(text, "{CHECKSUM} {sum:08x}");
-        text.into_bytes()
+        summed(text)
     }
 
     /// Reads the file's bytes.
@@ -151,7 +148,7 @@ impl Manifest {
         if found > FORMAT_VERSION {
             return Err(ManifestError::Newer { found, supported: FORMAT_VERSION });
         }
-        let body = checked(text)?;
+        let body = checked(text).ok_or(ManifestError::Checksum)?;
         let mut lines = body.lines().enumerate().skip(1).map(|(index, line)| (index + 1, line));
         let mut manifest = Self::decode_head(&mut lines)?;
         let mut seen = BTreeSet::new();
@@ -252,47 +249,6 @@ pub(crate) fn load(directory: &Path) -> Result<Option<Manifest>, OpenError> {
 /// Replaces the manifest of `directory`; when this returns well, it is durable.
 pub(crate) fn store(directory: &Path, manifest: &Manifest) -> Result<(), FileError> {
     replace(directory, layout::MANIFEST, &manifest.encode(), 0o644)
-}
-
-/// What follows `name` and a space.
-fn words<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    line.strip_prefix(name)?.strip_prefix(' ')
-}
-
-/// A number as this format writes it: no sign, no leading zero.
-fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
-    let value: T = text.parse().ok()?;
-    (value.to_string() == text).then_some(value)
-}
-
-/// Everything before the checksum line, if that line is right and the last.
-fn checked(text: &str) -> Result<&str, ManifestError> {
-    let whole = text.strip_suffix('\n').ok_or(ManifestError::Checksum)?;
-    let start = whole.rfind('\n').map_or(0, |at| at + 1);
-    let (body, last) = whole.split_at(start);
-    let sum = words(last, CHECKSUM).ok_or(ManifestError::Checksum)?;
-    if sum != format!("{:08x}", crc32c(body.as_bytes())) {
-        return Err(ManifestError::Checksum);
-    }
-    Ok(body)
-}
-
-/// Sixteen bytes as 32 lowercase hex digits.
-fn hex16(text: &str) -> Option<[u8; 16]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let pairs = text.as_bytes().as_chunks::<2>();
-    let mut bytes = [0; 16];
-    if text.len() != 32 {
-        return None;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs.0) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
