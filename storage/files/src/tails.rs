@@ -4,17 +4,16 @@
 use crate::directory::{DataDir, Owned};
 use crate::error::FileError;
 use crate::layout;
+use crate::limits::TRANSFER_BYTES;
 use rustix::fs::{FallocateFlags, fallocate, fstat};
 use rustix::io::Errno;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use tidegate_ids::LogId;
 use tidegate_storage_log::descriptor::segment::ENCODING_AT;
-
-/// What a file system allocates at a time.
-const PAGE_BYTES: u64 = 4096;
 
 /// What `st_blocks` counts in.
 const STAT_BLOCK_BYTES: u64 = 512;
@@ -32,9 +31,9 @@ impl SegmentTails {
         Self { owned: Arc::clone(dir.owned()) }
     }
 
-    /// Makes a hole of everything behind `end` of a closed segment: it reads as zeroes, as before or as what was cut. Gives
+    /// Makes a hole of everything behind `end` of a closed segment, so that it reads as zeroes, what was cut there too. Gives
     /// the bytes given back; 0 if there was nothing, if the segment is a rewritten one, whose offsets are not the file's, or
-    /// if the file system makes no holes.
+    /// if the file system makes no holes and zeroes were written instead.
     ///
     /// # Errors
     /// The system refuses; the segment is as it was.
@@ -43,15 +42,20 @@ impl SegmentTails {
         let file =
             File::options().read(true).write(true).open(&path).map_err(FileError::on("open", &path))?;
         let before = fstat(&file).map_err(|error| FileError::new("look at", &path, error.into()))?;
-        let (from, to) = (u64::from(end).next_multiple_of(PAGE_BYTES), before.st_size as u64);
+        let (from, to) = (u64::from(end), before.st_size as u64);
         let allocated = before.st_blocks as u64 * STAT_BLOCK_BYTES;
         if from >= to || allocated <= from || !is_plain(&file, &path)? {
             return Ok(0);
         }
+        // From the end itself, not from the next page: what was cut there may be what somebody said again later, and asked to
+        // erase (decision 0016).
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match fallocate(&file, hole, from, to - from) {
             Ok(()) => {}
-            Err(Errno::OPNOTSUPP) => return Ok(0),
+            Err(Errno::OPNOTSUPP) => {
+                zero(&file, from).map_err(FileError::on("zero the rest of", &path))?;
+                return Ok(0);
+            }
             Err(error) => return Err(FileError::new("make a hole in", &path, error.into())),
         }
         let after = fstat(&file).map_err(|error| FileError::new("look at", &path, error.into()))?;
@@ -59,8 +63,46 @@ impl SegmentTails {
     }
 }
 
+/// Writes zeroes over what is not zero from here on. What was cut there reads as before, for nobody ever reads it.
+fn zero(file: &File, from: u64) -> io::Result<()> {
+    let (mut at, mut piece) = (from, vec![0; TRANSFER_BYTES]);
+    let zeroes = vec![0; TRANSFER_BYTES];
+    let mut is_changed = false;
+    loop {
+        let count = file.read_at(&mut piece, at)?;
+        if count == 0 {
+            break;
+        }
+        if piece[..count] != zeroes[..count] {
+            file.write_all_at(&zeroes[..count], at)?;
+            is_changed = true;
+        }
+        at += count as u64;
+    }
+    if is_changed { file.sync_data() } else { Ok(()) }
+}
+
 fn is_plain(file: &File, path: &Path) -> Result<bool, FileError> {
     let mut encoding = [0; 2];
     file.read_exact_at(&mut encoding, ENCODING_AT as u64).map_err(FileError::on("read", path))?;
     Ok(u16::from_le_bytes(encoding) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a file system makes no holes, what a crash had cut stayed on the disk for good.
+    #[test]
+    fn without_holes_the_rest_is_zeroed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let bytes = vec![7; 3 * TRANSFER_BYTES / 2];
+        std::fs::write(&path, &bytes).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        zero(&file, 1000).unwrap();
+        let found = std::fs::read(&path).unwrap();
+        assert_eq!(found.len(), bytes.len());
+        assert!(found[..1000].iter().all(|byte| *byte == 7) && found[1000..].iter().all(|byte| *byte == 0));
+    }
 }
