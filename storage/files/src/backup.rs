@@ -4,6 +4,8 @@
 //! linked. Of a log that is written to, what is taken is a prefix of whole batches. The manifest is read after the last log,
 //! so that no segment number that a checkpoint speaks of is given again, and it is written last: without it there is no backup.
 
+use crate::erasure_file::{ErasureError, load_erasures, store_erasures};
+use crate::erasures::Erasures;
 use crate::error::{FileError, OpenError};
 use crate::layout::{self, SnapshotName};
 use crate::limits::{BACKUP_ATTEMPTS_MAX, SNAPSHOTS_KEPT};
@@ -29,6 +31,8 @@ pub struct BackedUp {
     pub tails: usize,
     /// Snapshots.
     pub snapshots: usize,
+    /// Ranges of records that whoever starts a gateway on the backup erases.
+    pub erasures: usize,
     /// Files and bytes, attempts that were given up included.
     pub transferred: Transferred,
 }
@@ -59,6 +63,9 @@ pub enum BackupError {
     /// The snapshots are not to be touched.
     #[error(transparent)]
     Snapshots(#[from] SnapshotsError),
+    /// What was asked to be erased cannot be read. Recovered by what its message says.
+    #[error(transparent)]
+    Erasures(#[from] ErasureError),
     /// A segment is missing, or not what its name says. Recovered by putting an older backup back, or that file.
     #[error("{0}: no gateway would start on a copy of this directory")]
     Problem(SegmentProblem),
@@ -82,13 +89,15 @@ pub fn backup(
     mut tell: impl FnMut(BackupStep),
 ) -> Result<BackedUp, BackupError> {
     prepare_target(from, to)?;
+    // Before any segment: what is erased while the backup is made may be in it as it was.
+    let asked_before = load_erasures(from)?;
     let mut work = Work { from, to, taken: BTreeMap::new(), tails: Vec::new(), done: BackedUp::default() };
     for _ in 0..BACKUP_ATTEMPTS_MAX {
         if let Some(manifest) = work.attempt(&mut tell)? {
             if with_secret {
                 copy_secret(from, to)?;
             }
-            work.settle(&manifest)?;
+            work.settle(&manifest, &asked_before)?;
             return Ok(work.done);
         }
         tell(BackupStep::Again);
@@ -265,8 +274,16 @@ impl Work<'_> {
         })
     }
 
-    /// Makes everything durable, the manifest last.
-    fn settle(&mut self, manifest: &Manifest) -> Result<(), FileError> {
+    /// Makes everything durable, the manifest last. Whatever was asked to be erased, before or meanwhile and done or not, is to
+    /// be erased in the copy, whose segments may be older.
+    fn settle(&mut self, manifest: &Manifest, asked_before: &Erasures) -> Result<(), BackupError> {
+        let mut erasures = Erasures::default();
+        erasures.ask_again(asked_before);
+        erasures.ask_again(&load_erasures(self.from)?);
+        self.done.erasures = erasures.pending().len();
+        if self.done.erasures > 0 {
+            store_erasures(self.to, &erasures)?;
+        }
         for log in manifest.logs() {
             layout::make_dirs(&layout::log_dir(self.to, log))?;
             layout::sync_dir(&layout::log_dir(self.to, log))?;

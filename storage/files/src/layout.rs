@@ -1,4 +1,4 @@
-//! Names inside a data directory: `LOCK`, `MANIFEST`, `token.secret`, `log/<epoch>/<shard>/<segment>.seg`,
+//! Names inside a data directory: `LOCK`, `MANIFEST`, `ERASURES`, `token.secret`, `log/<epoch>/<shard>/<segment>.seg`,
 //! `snapshot/<number>.snap`.
 
 use crate::error::FileError;
@@ -11,6 +11,7 @@ use tidegate_ids::LogId;
 pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const SECRET: &str = "token.secret";
+pub(crate) const ERASURES: &str = "ERASURES";
 pub(crate) const LOGS: &str = "log";
 pub(crate) const SNAPSHOTS: &str = "snapshot";
 /// Below [`SNAPSHOTS`]: what a merge sets aside.

@@ -6,6 +6,7 @@
 //!   does so on a thread, and [`recover_all`] walks every log at a start.
 //! - [`Snapshots`] are the folded states of all streams, built on a helper thread; [`SnapshotFile`] reads one.
 //! - [`Retention`] rewrites segments so that old records go, and removes those in which nothing lives.
+//! - [`Erasures`] is what operators asked to erase (docs/formats/erasures.md); [`change_erasures`] replaces the list.
 //! - [`DirView`] looks at a directory without owning it, for tools; [`backup`] copies one.
 //! - [`secret`] is the file that tokens are signed with, where none is configured.
 //!
@@ -18,8 +19,12 @@
 mod backup;
 mod catalog;
 mod directory;
+mod erasure_file;
+mod erasure_keeper;
+mod erasures;
 mod error;
 mod factory;
+mod holdings;
 mod layout;
 pub mod limits;
 mod lock;
@@ -45,6 +50,11 @@ mod view;
 
 pub use backup::{BackedUp, BackupError, BackupStep, backup};
 pub use directory::{DataDir, OpenOptions, Opened, mark_restored};
+pub use erasure_file::{
+    ErasureAsked, ErasureError, ErasureScope, ErasuresWatch, ask_erasure, change_erasures, load_erasures,
+};
+pub use erasure_keeper::ErasureKeeper;
+pub use erasures::{ERASURES_VERSION, Erasure, ErasureRefused, ErasureState, Erasures, ErasuresFormatError};
 pub use error::{FileError, OpenError};
 pub use factory::{FactoryOptions, SegmentFactory, SpareEvent, Spares, Wake};
 pub use manifest::{Epoch, FORMAT_VERSION, HASH_VERSION, ManifestError};
@@ -53,8 +63,8 @@ pub use prepare::PrepareError;
 pub use reader::SegmentReader;
 pub use recovery::{Progress, RecoverError, RecoveredLog, recover_after, recover_all, recover_log};
 pub use retention::{
-    CoveredSegments, Retention, RetentionCounters, RetentionError, RetentionFigures, RetentionOptions,
-    RetentionPolicy, RetentionStep,
+    CoveredSegments, LeftToErase, Retention, RetentionCounters, RetentionError, RetentionFigures,
+    RetentionOptions, RetentionPolicy, RetentionStep, WhyLeft,
 };
 pub use secret::{Secret, SecretError, secret};
 pub use segment::{SegmentFile, WriteMode};

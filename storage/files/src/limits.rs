@@ -59,6 +59,9 @@ pub const COMPRESS_AFTER_MS: u64 = 7 * 24 * 3_600_000;
 /// A segment that was looked at and left is looked at again a day later: what days decide is not needed sooner.
 pub const LOOK_AGAIN_MS: u64 = 24 * 3_600_000;
 
+/// How often the segment that is written to is read again when a batch in it looks damaged: it does so once.
+pub const OPEN_READS_MAX: usize = 3;
+
 /// How often a view reads the manifest again when a running gateway removes spares under it.
 pub const VIEW_ATTEMPTS_MAX: usize = 4;
 
@@ -81,4 +84,27 @@ pub const SNAPSHOT_WRITE_BYTES: usize = 1 << 20;
 /// syncs a batch beside it.
 pub const SNAPSHOT_SYNC_BYTES: u64 = 8 << 20;
 
+/// Ranges that may be pending: what one operator asks for in a day, with some to spare. Requests that touch are one. A
+/// refusal is recovered by letting a gateway run, or by wider ranges.
+pub const ERASURES_PENDING_MAX: usize = 4096;
+
+/// Ranges that are done and still listed; the oldest are forgotten. Nothing depends on them.
+pub const ERASURES_DONE_MAX: usize = 1024;
+
+/// Lines that a list of erasures may have: a copy has both kinds of its original twice at most, all of them pending.
+pub const ERASURES_LISTED_MAX: usize = 2 * (ERASURES_PENDING_MAX + ERASURES_DONE_MAX);
+
+/// Bytes of the reason of a request: a sentence, and the number of a case.
+pub const ERASURE_REASON_BYTES_MAX: usize = 200;
+
+/// The list is read whole. A line has at most 5 + 33 + 5 x 17 + 1 + 200 + 1 bytes.
+pub const ERASURES_BYTES_MAX: u64 = 8 << 20;
+
+/// How long a tool waits for another one, or for the gateway, to let go of the list: each holds it for two syncs.
+pub const ERASURES_LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it tries meanwhile.
+pub const ERASURES_LOCK_RETRY: Duration = Duration::from_millis(20);
+
+const _: () = assert!(ERASURES_LISTED_MAX as u64 * 325 + 64 <= ERASURES_BYTES_MAX);
 const _: () = assert!(SPARES_DEFAULT >= 1 && SPARES_DEFAULT <= SPARES_MAX);

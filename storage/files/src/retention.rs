@@ -5,26 +5,31 @@
 //! was rewritten or is gone: a plain one learns from its successor where it ends.
 
 mod counters;
+mod erasing;
 mod pace;
 mod replacing;
 
 pub use counters::{RetentionCounters, RetentionFigures};
+pub use erasing::{LeftToErase, WhyLeft};
 
 use crate::directory::{DataDir, Owned};
 use crate::error::FileError;
+use crate::holdings::{self, is_written};
 use crate::limits::{
-    COMPRESS_AFTER_MS, EXPIRED_PERCENT_MIN, LOOK_AGAIN_MS, RESERVE_BYTES_DEFAULT, REWRITE_BYTES_PER_SECOND,
+    COMPRESS_AFTER_MS, EXPIRED_PERCENT_MIN, LOOK_AGAIN_MS, OPEN_READS_MAX, RESERVE_BYTES_DEFAULT,
+    REWRITE_BYTES_PER_SECOND,
 };
 use crate::reader::SegmentReader;
+use erasing::Erasing;
 use pace::{Pace, Paced};
 use replacing::{ReplaceError, Replacing};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use tidegate_ids::{LogId, Sequence, StreamId, WallMs};
+use tidegate_ids::{LogId, StreamId, WallMs};
 use tidegate_storage_log::{
-    ClosedSegment, Keep, PreviousEnd, RecordHead, RewriteError, Tally, closed_segment, read_footer,
-    segment_header, tally,
+    ClosedSegment, ErasedRanges, Keep, PreviousEnd, RecordHead, RewriteError, SequenceRange, Tally,
+    closed_segment, read_footer, segment_header, tally,
 };
 
 /// Which records are over.
@@ -32,15 +37,21 @@ pub trait RetentionPolicy {
     /// Records of the stream that are older have expired.
     fn keep_after(&self, stream: &StreamId) -> WallMs;
 
-    /// Whether anything of the stream may have to be erased: asked of a segment's streams before its records are.
-    fn may_erase(&self, stream: &StreamId) -> bool {
-        let _ = stream;
+    /// Changes whenever what is to be erased does, 0 while nothing is: a segment that was looked at for it is not looked at
+    /// again as long as this stays.
+    fn erasing(&self) -> u64 {
+        0
+    }
+
+    /// Whether any of these records of the stream may have to be erased: asked of what a segment holds before its records are.
+    fn may_erase(&self, stream: &StreamId, range: SequenceRange) -> bool {
+        let _ = (stream, range);
         false
     }
 
-    /// Whether somebody asked for this record to go. Records without a sequence have 0.
-    fn is_erased(&self, stream: &StreamId, sequence: Sequence) -> bool {
-        let _ = (stream, sequence);
+    /// Whether somebody asked for this record to go.
+    fn is_erased(&self, head: &RecordHead) -> bool {
+        let _ = head;
         false
     }
 }
@@ -139,6 +150,17 @@ enum Verdict {
     Drop,
 }
 
+/// What is to be done with a segment, and the records in it that somebody asked to erase.
+#[derive(Clone, Debug)]
+struct Judged {
+    verdict: Verdict,
+    erased: ErasedRanges,
+}
+
+impl Judged {
+    const LEAVE: Self = Self { verdict: Verdict::Leave, erased: ErasedRanges::new() };
+}
+
 /// Walks the directory's closed segments and makes them small. One for a directory.
 #[derive(Debug)]
 pub struct Retention {
@@ -151,6 +173,7 @@ pub struct Retention {
     counters: Arc<RetentionCounters>,
     /// Segments that were looked at, and when to look again.
     looked_at: BTreeMap<u32, WallMs>,
+    erasing: Erasing,
 }
 
 /// What a pass is told.
@@ -174,6 +197,7 @@ impl Retention {
             covered,
             counters: Arc::default(),
             looked_at: BTreeMap::new(),
+            erasing: Erasing::default(),
         }
     }
 
@@ -183,9 +207,15 @@ impl Retention {
         &self.counters
     }
 
-    /// Looks at every segment again at the next pass: the policy changed, as when something is to be erased.
-    pub fn look_again(&mut self) {
-        self.looked_at.clear();
+    /// Where the last pass left records that are to be erased. Empty after a whole pass: they are in no segment any more.
+    #[must_use]
+    pub fn left_to_erase(&self) -> &[LeftToErase] {
+        self.erasing.left()
+    }
+
+    /// Records that passes have erased since this was asked last, durably.
+    pub fn take_erased(&mut self) -> ErasedRanges {
+        self.erasing.take_erased()
     }
 
     /// One pass over everything that may be touched, oldest first in each log.
@@ -200,20 +230,26 @@ impl Retention {
         progress: &mut dyn FnMut(RetentionStep),
     ) -> Result<(), RetentionError> {
         self.reader.refresh();
+        self.erasing.begin(policy.erasing());
         let covered = self.covered.get();
         let pace = Pace::new(self.options.bytes_per_second, stop);
         let mut pass = Pass { policy, now, pace, progress };
         for log in self.logs.clone() {
-            let Some(&end) = covered.get(&log) else { continue };
+            let end = covered.get(&log).copied().unwrap_or_default();
             let segments = self.owned.catalog().segments(log);
             let mut plain_before = None;
             for (place, &segment) in segments.iter().enumerate() {
-                if segment > end.end.segment {
+                let is_covered = segment <= end.end.segment;
+                if !is_covered && !self.erasing.is_asked() {
                     break;
                 }
                 pass.pace.stop_if_asked()?;
                 let later = &segments[place + 1..];
-                plain_before = self.visit(&mut pass, log, segment, later, end, plain_before)?;
+                if is_covered {
+                    plain_before = self.visit(&mut pass, log, segment, later, end, plain_before)?;
+                } else {
+                    self.look_at_uncovered(&pass, log, segment, later);
+                }
             }
         }
         self.counters.note_pass();
@@ -232,48 +268,131 @@ impl Retention {
         plain_before: Option<ClosedSegment>,
     ) -> Result<Option<ClosedSegment>, RetentionError> {
         let Ok(Some(closed)) = closed_segment(&mut self.reader, segment, later, end) else {
+            if self.is_passed_over(segment, later) {
+                self.remove(pass, log, segment)?;
+            } else {
+                self.erasing.leave(log, segment, WhyLeft::Damaged);
+            }
             return Ok(plain_before);
         };
         let is_plain = closed.header.rewritten.is_none();
         // The current log's newest segment says where the log goes on.
-        let reader = &mut self.reader;
-        let mut is_written = |next: &u32| matches!(segment_header(reader, *next), Ok(Some(_)));
-        let may_go = log.epoch != self.epoch || later.iter().any(&mut is_written);
-        match self.judge(pass, &closed, may_go) {
-            Verdict::Leave => Ok(is_plain.then_some(closed)),
-            Verdict::Rewrite => Ok(if self.rewrite(pass, log, &closed)? { None } else { Some(closed) }),
-            Verdict::Drop => {
-                if let Some(before) = plain_before
-                    && !self.rewrite(pass, log, &before)?
-                {
-                    // Without its successor, the damaged one before would not know its end.
-                    return Ok(is_plain.then_some(closed));
-                }
+        let may_go = log.epoch != self.epoch || later.iter().any(|next| is_written(&mut self.reader, *next));
+        let judged = self.judge(pass, log, &closed, may_go);
+        match judged.verdict {
+            Verdict::Leave => return Ok(is_plain.then_some(closed)),
+            Verdict::Drop if self.free_from_before(pass, log, plain_before.as_ref())? => {
                 self.remove(pass, log, segment)?;
-                Ok(None)
+                self.erasing.erased(&judged.erased);
+                return Ok(None);
             }
+            // Without its successor, the damaged one before would not know its end.
+            Verdict::Drop if judged.erased.is_empty() => return Ok(is_plain.then_some(closed)),
+            Verdict::Drop | Verdict::Rewrite => {}
         }
+        if !self.rewrite(pass, log, &closed)? {
+            self.erasing.leave(log, segment, WhyLeft::Damaged);
+            return Ok(Some(closed));
+        }
+        self.erasing.erased(&judged.erased);
+        Ok(None)
     }
 
-    fn judge(&mut self, pass: &mut Pass<'_>, closed: &ClosedSegment, may_go: bool) -> Verdict {
+    /// Rewrites the plain segment before one that is to go, so that it knows its own end; `false` if it is damaged.
+    fn free_from_before(
+        &mut self,
+        pass: &mut Pass<'_>,
+        log: LogId,
+        before: Option<&ClosedSegment>,
+    ) -> Result<bool, RetentionError> {
+        before.map_or(Ok(true), |before| self.rewrite(pass, log, before))
+    }
+
+    /// A segment that no two snapshots hold: whether it holds what is to be erased.
+    fn look_at_uncovered(&mut self, pass: &Pass<'_>, log: LogId, segment: u32, later: &[u32]) {
+        let has_later = later.iter().any(|next| is_written(&mut self.reader, *next));
+        if !has_later && !is_written(&mut self.reader, segment) {
+            // A spare.
+            return;
+        }
+        // What was torn there may be what somebody said again later: it goes once it is covered.
+        if self.erasing.known(segment).is_none() && !self.is_passed_over(segment, later) {
+            for _ in 0..OPEN_READS_MAX {
+                let mut medium = Paced { medium: &mut self.reader, pace: &pass.pace };
+                let holdings = holdings::of(&mut medium, segment, later);
+                self.erasing.note(pass.policy, segment, &holdings);
+                // A batch that is read while it is written can look like damage.
+                if has_later || !holdings.is_damaged {
+                    break;
+                }
+            }
+        }
+        let is_open = log.epoch == self.epoch && !has_later;
+        self.erasing.leave(log, segment, if is_open { WhyLeft::Open } else { WhyLeft::Uncovered });
+    }
+
+    /// Whether a segment's first write was torn, so that nothing in it was ever acknowledged, and the log went on without it.
+    fn is_passed_over(&mut self, segment: u32, later: &[u32]) -> bool {
+        let reader = &mut self.reader;
+        if !matches!(segment_header(reader, segment), Ok(None)) {
+            return false;
+        }
+        let next = later.iter().find_map(|next| segment_header(reader, *next).ok().flatten());
+        next.is_some_and(|next| next.previous.end.segment < segment)
+    }
+
+    /// Whether a closed segment may hold what is to be erased.
+    fn may_hold_erased(&mut self, pass: &Pass<'_>, closed: &ClosedSegment) -> bool {
+        if !self.erasing.is_asked() {
+            return false;
+        }
         let segment = closed.header.segment;
-        if self.looked_at.get(&segment).is_some_and(|&again| pass.now < again) {
-            return Verdict::Leave;
+        if self.erasing.known(segment).is_none() {
+            let mut medium = Paced { medium: &mut self.reader, pace: &pass.pace };
+            let holdings = holdings::of_closed(&mut medium, closed);
+            self.erasing.note(pass.policy, segment, &holdings);
+        }
+        self.erasing.known(segment).is_none_or(|holds| !holds.is_empty())
+    }
+
+    fn judge(&mut self, pass: &mut Pass<'_>, log: LogId, closed: &ClosedSegment, may_go: bool) -> Judged {
+        let segment = closed.header.segment;
+        let may_hold_erased = self.may_hold_erased(pass, closed);
+        let was_looked_at = self.looked_at.get(&segment).is_some_and(|&again| pass.now < again);
+        if was_looked_at && (!may_hold_erased || self.erasing.is_damaged(segment)) {
+            self.erasing.leave(log, segment, WhyLeft::Damaged);
+            return Judged::LEAVE;
         }
         self.looked_at.insert(segment, WallMs(pass.now.0.saturating_add(self.options.look_again_ms)));
-        if self.is_surely_live(pass, closed) {
-            return Verdict::Leave;
+        if !may_hold_erased && self.is_surely_live(pass, closed) {
+            return Judged::LEAVE;
         }
         let policy = pass.policy;
+        let mut erased = ErasedRanges::new();
         let mut medium = Paced { medium: &mut self.reader, pace: &pass.pace };
-        match tally(&mut medium, closed, |head| decide(policy, head)) {
-            Ok(tally) => self.weigh(pass.now, closed, &tally, may_go),
+        let counted = tally(&mut medium, closed, |head| {
+            let keep = decide(policy, head);
+            let one = SequenceRange::new(head.sequence, head.sequence).filter(|_| keep == Keep::Erased);
+            one.into_iter().for_each(|one| erased.insert(head.stream, one));
+            keep
+        });
+        match counted {
+            Ok(tally) => {
+                if tally.erased == 0 && may_hold_erased {
+                    self.erasing.is_clean(segment);
+                }
+                Judged { verdict: self.weigh(pass.now, closed, &tally, may_go), erased }
+            }
             Err(RewriteError::Damaged(_)) => {
                 self.counters.note_damaged();
                 (pass.progress)(RetentionStep::Damaged(segment));
-                Verdict::Leave
+                self.erasing.leave(log, segment, WhyLeft::Damaged);
+                Judged::LEAVE
             }
-            Err(RewriteError::Medium(_)) => Verdict::Leave,
+            Err(RewriteError::Medium(_)) => {
+                self.erasing.leave(log, segment, WhyLeft::Damaged);
+                Judged::LEAVE
+            }
             Err(RewriteError::Sink(never)) => match never {},
         }
     }
@@ -283,11 +402,8 @@ impl Retention {
         let Some(own) = closed.header.rewritten else { return false };
         let extent = closed.extent(&mut self.reader);
         let Ok(Some(streams)) = read_footer(&mut self.reader, &extent) else { return false };
-        let policy = pass.policy;
         own.oldest_live != WallMs(u64::MAX)
-            && !streams.iter().any(|entry| {
-                policy.may_erase(&entry.stream) || policy.keep_after(&entry.stream) > own.oldest_live
-            })
+            && !streams.iter().any(|entry| pass.policy.keep_after(&entry.stream) > own.oldest_live)
     }
 
     fn weigh(&self, now: WallMs, closed: &ClosedSegment, tally: &Tally, may_go: bool) -> Verdict {
@@ -332,6 +448,7 @@ impl Retention {
         (pass.progress)(RetentionStep::Renamed(segment));
         replacing.sync_directory()?;
         self.counters.note_rewritten(&rewrote, before);
+        self.erasing.is_clean(segment);
         (pass.progress)(RetentionStep::Rewritten(segment));
         Ok(true)
     }
@@ -345,6 +462,7 @@ impl Retention {
         (pass.progress)(RetentionStep::Unnamed(segment));
         replacing.remove()?;
         self.looked_at.remove(&segment);
+        self.erasing.is_gone(segment);
         self.counters.note_dropped(before);
         (pass.progress)(RetentionStep::Dropped(segment));
         Ok(())
@@ -352,7 +470,7 @@ impl Retention {
 }
 
 fn decide(policy: &dyn RetentionPolicy, head: &RecordHead) -> Keep {
-    if policy.may_erase(&head.stream) && policy.is_erased(&head.stream, head.sequence) {
+    if policy.erasing() != 0 && policy.is_erased(head) {
         return Keep::Erased;
     }
     if head.time < policy.keep_after(&head.stream) { Keep::Expired } else { Keep::Live }

@@ -15,7 +15,8 @@ use tidegate_storage_files::{
     RetentionFigures, RetentionOptions, RetentionPolicy, RetentionStep, SegmentReader, recover_all,
 };
 use tidegate_storage_log::{
-    Direction, PackedRecords, PageEnd, PageReader, ReadError, ReadSpec, RecordState, SegmentHeader,
+    Direction, PackedRecords, PageEnd, PageReader, ReadError, ReadSpec, RecordHead, RecordState,
+    SegmentHeader, SequenceRange,
 };
 use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say};
 
@@ -38,12 +39,16 @@ impl RetentionPolicy for Rules {
         if self.expired.contains(stream) { WallMs(u64::MAX) } else { WallMs(0) }
     }
 
-    fn may_erase(&self, stream: &StreamId) -> bool {
-        self.erased.iter().any(|(of, _)| of == stream)
+    fn erasing(&self) -> u64 {
+        self.erased.iter().map(|(_, sequence)| sequence + 1).sum()
     }
 
-    fn is_erased(&self, stream: &StreamId, sequence: Sequence) -> bool {
-        self.erased.contains(&(*stream, sequence.0))
+    fn may_erase(&self, stream: &StreamId, range: SequenceRange) -> bool {
+        self.erased.iter().any(|(of, sequence)| of == stream && range.holds(Sequence(*sequence)))
+    }
+
+    fn is_erased(&self, head: &RecordHead) -> bool {
+        self.erased.contains(&(head.stream, head.sequence.0))
     }
 }
 
