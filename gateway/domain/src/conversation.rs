@@ -334,11 +334,11 @@ impl Conversation {
         }
         let known = self.numbers.last(author.user, author.device).is_some();
         if member_only && !self.is_member(author.user) {
-            let verdict = self.numbers.judge(author.user, author.device, number, &self.lost);
+            let verdict = self.numbers.judge(author.user, author.device, number);
             let duplicate = known && matches!(verdict, Ok(NumberVerdict::Duplicate { .. }));
             return if duplicate { verdict } else { Err(Reject::NotMember) };
         }
-        self.numbers.judge(author.user, author.device, number, &self.lost)
+        self.numbers.judge(author.user, author.device, number)
     }
 }
 

@@ -43,8 +43,8 @@ pub struct DeviceNumbers {
 }
 
 impl DeviceNumbers {
-    /// Judges a number. Where records are `lost`, a device's last command may be among them: then its next number is higher
-    /// than is known, by as many as were lost at most, and is accepted.
+    /// Judges a number. Behind damage a device may have been further than is known: its number is out of order like any
+    /// other, and it goes on from the one that is expected (decision 0012).
     ///
     /// # Errors
     /// [`Reject::OutOfOrder`] if it is not the next and not taken (number 0 always asks), [`Reject::Quota`] if the
@@ -54,13 +54,10 @@ impl DeviceNumbers {
         user: UserId,
         device: DeviceId,
         number: CommandNumber,
-        lost: &Lost,
     ) -> Result<NumberVerdict, Reject> {
-        let last = self.last(user, device);
         let expected = self.expected(user, device);
-        let unknown = if last.is_none_or(|last| last.location < lost.near) { lost.count } else { 0 };
-        let is_next = (expected.0..=expected.0 + unknown).contains(&number.0);
-        let Some(last) = last else {
+        let is_next = number == expected;
+        let Some(last) = self.last(user, device) else {
             return match is_next {
                 true if self.entries.len() >= NUMBERS_PER_CONVERSATION_MAX => Err(Reject::Quota),
                 true => Ok(NumberVerdict::Next { previous: Location::NONE }),
@@ -88,11 +85,12 @@ impl DeviceNumbers {
         self.find(user, device).ok().map(|index| self.entries[index].2)
     }
 
-    /// Takes a number that was judged to be the next.
+    /// Takes a number that was judged to be the next, in the order of the log. Behind damage it may be one that was taken
+    /// before by a record that could not be read then and can be now: the later one counts.
     pub fn take(&mut self, user: UserId, device: DeviceId, last: LastCommand) {
         match self.find(user, device) {
             Ok(index) => {
-                assert!(last.number > self.entries[index].2.number, "a number is taken once");
+                assert!(last.location > self.entries[index].2.location, "records are taken in their order");
                 self.entries[index].2 = last;
             }
             Err(index) => self.entries.insert(index, (user, device, last)),
@@ -129,9 +127,7 @@ mod tests {
             number: CommandNumber(number),
             location: Location::new(1, offset),
         };
-        let lost = Lost::default();
-        let judge =
-            |numbers: &DeviceNumbers, number| numbers.judge(user, device, CommandNumber(number), &lost);
+        let judge = |numbers: &DeviceNumbers, number| numbers.judge(user, device, CommandNumber(number));
         assert_eq!(judge(&numbers, 1), Ok(NumberVerdict::Next { previous: Location::NONE }));
         assert_eq!(judge(&numbers, 2), Err(Reject::OutOfOrder { expected: CommandNumber(1) }));
         assert_eq!(judge(&numbers, 0), Err(Reject::OutOfOrder { expected: CommandNumber(1) }));
@@ -144,25 +140,20 @@ mod tests {
         assert_eq!(numbers.expected(user, DeviceId(3)), CommandNumber(1));
     }
 
+    /// A record could not be read when its conversation was loaded, and its number went to the device's next command; at a
+    /// later start it could be read again.
     #[test]
-    fn behind_damage_a_device_may_be_further_than_is_known() {
-        let check = |at: u32, lost: Lost, number: u64, accepted: bool| {
-            let (user, device) = (UserId(1), DeviceId(2));
-            let mut numbers = DeviceNumbers::default();
-            let location = Location::new(1, at);
-            numbers.take(user, device, LastCommand { number: CommandNumber(5), location });
-            let verdict = numbers.judge(user, device, CommandNumber(number), &lost);
-            let next = matches!(verdict, Ok(NumberVerdict::Next { previous }) if previous == location);
-            assert_eq!(next, accepted, "{at} {lost:?} {number}: {verdict:?}");
+    fn of_two_records_with_a_number_the_later_counts() {
+        let mut numbers = DeviceNumbers::default();
+        let (user, device) = (UserId(1), DeviceId(2));
+        let command = |number, offset| LastCommand {
+            number: CommandNumber(number),
+            location: Location::new(1, offset),
         };
-        let lost = |count| Lost { count, near: Location::new(1, 4096) };
-        check(512, Lost::default(), 7, false);
-        check(512, lost(2), 6, true);
-        check(512, lost(2), 8, true);
-        check(512, lost(2), 9, false);
-        check(512, lost(2), 5, false);
-        check(8192, lost(2), 7, false);
-        let stranger = DeviceNumbers::default().judge(UserId(1), DeviceId(2), CommandNumber(2), &lost(1));
-        assert_eq!(stranger, Ok(NumberVerdict::Next { previous: Location::NONE }));
+        for (number, offset) in [(5, 512), (6, 1024), (5, 2048)] {
+            numbers.take(user, device, command(number, offset));
+        }
+        assert_eq!(numbers.last(user, device), Some(command(5, 2048)));
+        assert_eq!(numbers.expected(user, device), CommandNumber(6));
     }
 }

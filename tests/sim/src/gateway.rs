@@ -220,8 +220,7 @@ impl Gateway {
         let extent = extent.ok_or_else(|| format!("batch {} is in no segment", batch.number))?;
         let from = Position::new(batch.segment, batch.offset);
         let mut records = Vec::new();
-        scan_chunk(disk, &[extent], from, usize::MAX / 2, &mut records)
-            .map_err(|error| format!("{error:?}"))?;
+        scan_chunk(disk, &[extent], from, usize::MAX / 2, &mut records);
         Ok(records)
     }
 

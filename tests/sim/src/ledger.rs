@@ -364,7 +364,12 @@ impl Conversation {
         };
         let is_new = !self.ids.contains(&(said.sender, said.device, said.client_id));
         if !is_new && !is_rotten() {
-            return Err(format!("{id}: a command of device {} is taken twice", said.device));
+            let before = self.records.iter().filter(of).find(|one| one.client_id == said.client_id);
+            let before = before.map(|one| (one.sequence, one.number));
+            return Err(format!(
+                "{id}: number {number} of device {} was taken before: {before:?}",
+                said.device
+            ));
         }
         if number > 0 {
             let last = self.numbers.get(&author).copied().unwrap_or(0);

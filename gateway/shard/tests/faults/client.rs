@@ -297,8 +297,10 @@ impl Client {
                 self.errors.push(error.code);
                 if let Some(command) = self.flying.remove(&header.id) {
                     assert!(error.code.is_temporary(), "{command:?} is refused for good: {:?}", error.code);
-                    self.unanswered.push_back(command);
+                    self.unanswered.push_back(command.clone());
                     self.unanswered.make_contiguous().sort_by_key(|one| (one.conversation, one.number));
+                    let conversation = command.conversation;
+                    self.go_on_from(conversation, command.number, error.expected_number.0);
                 }
             }
             _ => {}
@@ -307,6 +309,24 @@ impl Client {
             let ack = FrameHeader::ack(PushNumber(header.id));
             encode::binary(&mut self.output, &ack.to_bytes(), Some(MASK));
         }
+    }
+
+    /// The gateway expects a lower number than that of the first command without an answer: what had the numbers between is
+    /// lost there, and they go to the next commands.
+    fn go_on_from(&mut self, conversation: ConversationId, number: u64, expected: u64) {
+        let waiting = self.unanswered.iter().chain(self.flying.values());
+        let first = waiting.filter(|one| one.conversation == conversation).map(|one| one.number).min();
+        if expected == 0 || expected >= number || first != Some(number) {
+            return;
+        }
+        let of = |one: &&mut Command| one.conversation == conversation;
+        self.unanswered.iter_mut().filter(of).for_each(|one| one.number -= number - expected);
+        self.flying.values_mut().filter(of).for_each(|one| one.number -= number - expected);
+        self.numbers.entry(conversation).and_modify(|last| *last -= number - expected);
+        for lost in expected..number {
+            self.acknowledged.remove(&(conversation, lost));
+        }
+        self.send_unanswered();
     }
 
     fn tell(&mut self, key: (ConversationId, Sequence), message: MessageId) {

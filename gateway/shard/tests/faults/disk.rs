@@ -91,6 +91,11 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Whether anything that was promised cannot be read any more.
+    pub fn has_losses(&self) -> bool {
+        self.damaged > 0 || !self.bad.is_empty() || !self.gone.is_empty() || !self.cut.is_empty()
+    }
+
     pub fn make_segment(&mut self, log: LogId) -> u32 {
         let number = self.logs.len() as u32 + 1;
         self.seen.add(number, SEGMENT_BYTES);
