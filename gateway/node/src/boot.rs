@@ -13,7 +13,7 @@ use crate::config::{Config, WriteChoice};
 use crate::limits::{LISTEN_RETRY, LISTEN_WAIT, SPARE_SLOTS_MIN, SPARE_SLOTS_SHARE};
 use crate::port::Rings;
 use crate::pump::{News, Order, Pump, PumpSetup};
-use crate::retention::RetentionThread;
+use crate::retention::{self, RetentionThread, erased_of};
 use crate::scans::Scanner;
 use crate::segments::Segments;
 use crate::snapshots::{self, Snapshotter, Told};
@@ -34,10 +34,10 @@ use tidegate_ids::{LogId, ShardIndex};
 use tidegate_reactor::{Limits, Reactor, RingHandle, ThreadWaker};
 use tidegate_shard::{MESH_FRAME_BYTES_MAX, Shard, ShardLimits, ShardSetup};
 use tidegate_storage_files::{
-    DataDir, FactoryOptions, OpenError, OpenOptions, Opened, ReadPool, SegmentFactory, SegmentTails, Wake,
-    WriteMode,
+    CoveredSegments, DataDir, ErasureKeeper, FactoryOptions, OpenError, OpenOptions, Opened, ReadPool,
+    SegmentFactory, SegmentTails, Wake, WriteMode,
 };
-use tidegate_storage_log::{Appender, AppenderConfig, BatchBytes, Guard};
+use tidegate_storage_log::{Appender, AppenderConfig, BatchBytes, ErasedRanges, Guard};
 
 /// Why the gateway did not start. Each is the operator's to change, and says what.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,9 @@ pub enum BootError {
     /// A snapshot that was lost could not be made again.
     #[error("the newest snapshot is lost or damaged, and cannot be made again from the logs: {0}")]
     SnapshotLost(String),
+    /// What somebody asked to erase must not be given out, and nobody can say what that is.
+    #[error(transparent)]
+    Erasures(#[from] tidegate_storage_files::ErasureError),
     /// Sizes of the log that do not fit each other.
     #[error("storage: {0}")]
     Log(String),
@@ -165,8 +168,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
     board.note_damage(recovered.damage_count);
     let space = SpaceWatch::start(dir.path().to_owned(), config.storage.free_bytes_min)
         .map_err(BootError::system("start the thread that watches free space"))?;
-    let retention = RetentionThread::start(&dir, &config.retention)
-        .map_err(BootError::system("start the thread that lets old messages go"))?;
+    let keeper = ErasureKeeper::open(&dir)?;
     let wiring = Wiring {
         config,
         ground: &ground,
@@ -175,9 +177,21 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         board: &board,
         news: &news_sender,
         space: &space,
-        retention: &retention,
+        covered: CoveredSegments::default(),
+        erased: keeper.list().all_ranges(),
     };
-    let Helpers { factory, scanner, snapshotter } = wiring.start_shards(&threads, recovered)?;
+    let Helpers { factory, scanner, snapshotter, told } = wiring.start_shards(&threads, recovered)?;
+    let reach: Vec<_> = threads.iter().map(ShardThread::reach).collect();
+    let setup = retention::Setup {
+        covered: wiring.covered,
+        keeper,
+        route: Route::new(ground.shards),
+        told,
+        order: Box::new(move |shard: ShardIndex, order| reach[usize::from(shard.0)].order(order)),
+        board: Arc::clone(&board),
+    };
+    let retention = RetentionThread::start(&dir, &config.retention, setup)
+        .map_err(BootError::system("start the thread that lets old messages go"))?;
     Ok(Gateway {
         shards: threads,
         listeners,
@@ -321,6 +335,7 @@ struct Helpers {
     factory: SegmentFactory,
     scanner: Scanner,
     snapshotter: Snapshotter,
+    told: Sender<Told>,
 }
 
 /// What every shard's setup is taken from.
@@ -332,7 +347,9 @@ struct Wiring<'a> {
     board: &'a Arc<Board>,
     news: &'a Sender<News>,
     space: &'a SpaceWatch,
-    retention: &'a RetentionThread,
+    covered: CoveredSegments,
+    /// What no shard gives out.
+    erased: ErasedRanges,
 }
 
 impl Wiring<'_> {
@@ -352,7 +369,7 @@ impl Wiring<'_> {
             bytes_min: self.config.storage.snapshot_bytes,
             tails: SegmentTails::new(self.dir),
             closed: recovered.closed,
-            covered: self.retention.covered().clone(),
+            covered: self.covered.clone(),
             board: Arc::clone(self.board),
         };
         let (snapshotter, told) = self.start_snapshotter(setup, threads)?;
@@ -382,6 +399,7 @@ impl Wiring<'_> {
             let (snapshot, told) = (newest.clone(), told.clone());
             let (board, news) = (Arc::clone(self.board), self.news.clone());
             let space = Arc::clone(self.space.space());
+            let erased = erased_of(&self.erased, Route::new(self.ground.shards), index);
             thread.start(Box::new(move |reactor: Reactor<BatchBytes>, orders| {
                 let pump = PumpSetup {
                     reactor,
@@ -400,10 +418,12 @@ impl Wiring<'_> {
                     board,
                     clock,
                 };
-                Pump::new(pump, Shard::new(setup)).run()
+                let mut shard = Shard::new(setup);
+                shard.erase(erased);
+                Pump::new(pump, shard).run()
             }));
         }
-        Ok(Helpers { factory, scanner, snapshotter })
+        Ok(Helpers { factory, scanner, snapshotter, told })
     }
 
     fn start_snapshotter(
@@ -490,8 +510,9 @@ impl Gateway {
             shard.join();
         }
         scanner.join();
-        snapshotter.join();
+        // It tells the snapshotter, which ends once nobody does.
         drop(retention);
+        snapshotter.join();
         drop(factory);
         drop(space);
         if board.has(figures::LATCHED) {

@@ -49,6 +49,13 @@ pub const SPACE_MARGIN_SHARE: u64 = 8;
 /// How often segments are looked at whose messages may have expired: what days decide can wait a minute.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How often the list of erasures is looked at: a look at one name, and few operators wait for less.
+pub const ERASURES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long after it was told to end its open segment a shard is told so again: each time costs a segment that is not full
+/// and two snapshots, so requests that come meanwhile wait for each other.
+pub const CLOSE_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Days that records of state stay in the log behind the snapshot that holds them: time to look into what happened.
 pub const STATE_KEPT_DAYS: u32 = 7;
 

@@ -25,7 +25,7 @@ use tidegate_ids::{BatchNumber, Location, LogId, MonotonicNs, Now};
 use tidegate_reactor::{Completion, Reactor, RingHandle};
 use tidegate_shard::{ConnectionId, Event, ReadToken, Shard, TICK_MS, TransferKey};
 use tidegate_storage_files::{ReadPool, SnapshotFile, SpareEvent, Spares};
-use tidegate_storage_log::{BatchBytes, Damage, ReadError};
+use tidegate_storage_log::{BatchBytes, Damage, ErasedRanges, ReadError};
 
 /// What the main thread tells a shard's thread; a wake of its ring follows.
 #[derive(Debug)]
@@ -34,6 +34,10 @@ pub enum Order {
     Accept(OwnedFd),
     /// Read from this snapshot from now on.
     Snapshot(NewSnapshot),
+    /// Give out these records as holes from now on, and no others.
+    Erased(ErasedRanges),
+    /// End the open segment.
+    CloseSegment,
     /// Stop: tell clients to go, commit, seal.
     Stop,
     /// Every shard has stopped: end the thread.
@@ -225,6 +229,12 @@ impl Pump {
                 Order::Snapshot(NewSnapshot { file, through }) => {
                     self.core.snapshot = Some(file);
                     self.core.shard.handle(Event::Snapshot { through }, now, &mut self.core.mesh);
+                }
+                Order::Erased(ranges) => {
+                    self.core.shard.handle(Event::Erased { ranges }, now, &mut self.core.mesh);
+                }
+                Order::CloseSegment => {
+                    self.core.shard.handle(Event::CloseSegment, now, &mut self.core.mesh);
                 }
                 Order::Stop => {
                     self.reactor.ops().stop_accepting();

@@ -1,28 +1,41 @@
 //! The thread that lets old messages go: it rewrites segments that snapshots and checkpoints cover, slowly, and removes
 //! those in which nothing lives (`tidegate_storage_files::Retention`). Until something is covered it has nothing to do.
+//!
+//! It is also what erases on request (decision 0016): it notices what was asked, has the shards give it out no more, has two
+//! snapshots hold what is in the way, rewrites, and writes down what is done.
 
 use crate::clock;
 use crate::config::RetentionConfig;
-use crate::limits::{RETENTION_INTERVAL, STATE_KEPT_DAYS};
-use std::collections::HashMap;
+use crate::limits::{CLOSE_INTERVAL, ERASURES_INTERVAL, RETENTION_INTERVAL, STATE_KEPT_DAYS};
+use crate::pump::Order;
+use crate::snapshots::Told;
+use crate::stats::Board;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
-use tidegate_ids::{StreamId, StreamKind, WallMs};
+use std::time::Instant;
+use tidegate_domain::Route;
+use tidegate_ids::{LogId, ShardIndex, StreamId, StreamKind, WallMs};
+use tidegate_shard::has_content;
 use tidegate_storage_files::{
-    CoveredSegments, DataDir, Retention, RetentionCounters, RetentionError, RetentionOptions,
-    RetentionPolicy, RetentionStep,
+    CoveredSegments, DataDir, ErasureError, ErasureKeeper, LeftToErase, Retention, RetentionError,
+    RetentionOptions, RetentionPolicy, RetentionStep, WhyLeft,
 };
+use tidegate_storage_log::{ErasedRanges, PreviousEnd, RecordHead, SequenceRange};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
-/// The days of the configuration, counted back from now.
+/// The days of the configuration, counted back from now, and what somebody asked to erase.
 #[derive(Clone, Debug)]
 pub struct KeptDays {
     now: WallMs,
     days: u32,
     exceptions: HashMap<StreamId, u32>,
+    erasing: u64,
+    erased: ErasedRanges,
 }
 
 impl KeptDays {
@@ -30,7 +43,13 @@ impl KeptDays {
     #[must_use]
     pub fn new(config: &RetentionConfig, now: WallMs) -> Self {
         let exceptions = config.exceptions().map(|(id, days)| (StreamId::conversation(id), days)).collect();
-        Self { now, days: config.days, exceptions }
+        Self { now, days: config.days, exceptions, erasing: 0, erased: ErasedRanges::new() }
+    }
+
+    /// And lets go of these records; `version` changes with them, and is 0 without any.
+    #[must_use]
+    pub fn without(self, version: u64, erased: ErasedRanges) -> Self {
+        Self { erasing: version, erased, ..self }
     }
 }
 
@@ -45,23 +64,68 @@ impl RetentionPolicy for KeptDays {
         };
         WallMs(self.now.0.saturating_sub(u64::from(days) * DAY_MS))
     }
+
+    fn erasing(&self) -> u64 {
+        self.erasing
+    }
+
+    fn may_erase(&self, stream: &StreamId, range: SequenceRange) -> bool {
+        self.erased.count_in(stream, range) > 0
+    }
+
+    fn is_erased(&self, head: &RecordHead) -> bool {
+        has_content(head) && self.erased.holds(&head.stream, head.sequence)
+    }
+}
+
+/// What of the erased records is a shard's to give out as holes.
+#[must_use]
+pub fn erased_of(all: &ErasedRanges, route: Route, shard: ShardIndex) -> ErasedRanges {
+    let mut own = ErasedRanges::new();
+    let of_shard = all.iter().filter(|(stream, _)| route.stream(stream) == Some(shard));
+    of_shard.for_each(|(stream, range)| own.insert(stream, range));
+    own
+}
+
+/// What the thread starts with.
+pub struct Setup {
+    /// What may be touched. Whoever makes snapshots sets it.
+    pub covered: CoveredSegments,
+    /// The list of erasures, as the shards were told of it before they began.
+    pub keeper: ErasureKeeper,
+    /// Which shard is told of what.
+    pub route: Route,
+    /// To the thread that makes snapshots.
+    pub told: Sender<Told>,
+    /// To a shard.
+    pub order: Box<dyn Fn(ShardIndex, Order) + Send>,
+    /// Where its figures go.
+    pub board: Arc<Board>,
 }
 
 /// The thread. Dropping it stops and joins it; what it was writing is left out.
 #[derive(Debug)]
 pub struct RetentionThread {
-    covered: CoveredSegments,
-    counters: Arc<RetentionCounters>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Worker {
+    setup: Setup,
     retention: Retention,
-    covered: CoveredSegments,
     config: RetentionConfig,
     stop: Arc<AtomicBool>,
     has_failed: bool,
+    /// When the last pass began, what it was told to erase, and what it was allowed to touch.
+    passed: Option<(Instant, u64, BTreeMap<LogId, PreviousEnd>)>,
+    /// What the snapshot thread was asked to hold.
+    hold: BTreeMap<LogId, u32>,
+    /// When each shard was told to end its segment.
+    closed: BTreeMap<ShardIndex, Instant>,
+    /// The complaint about the list that was made last.
+    complaint: String,
+    /// For which version it was said that damage is in the way.
+    damage_told: u64,
 }
 
 impl RetentionThread {
@@ -69,42 +133,35 @@ impl RetentionThread {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(dir: &DataDir, config: &RetentionConfig) -> io::Result<Self> {
-        let covered = CoveredSegments::default();
+    pub fn start(dir: &DataDir, config: &RetentionConfig, setup: Setup) -> io::Result<Self> {
         let options = RetentionOptions {
             bytes_per_second: config.rewrite_bytes_per_second,
             ..RetentionOptions::default()
         };
-        let retention = Retention::new(dir, options, covered.clone());
-        let counters = Arc::clone(retention.counters());
         let stop = Arc::new(AtomicBool::new(false));
         let mut worker = Worker {
-            retention,
-            covered: covered.clone(),
+            retention: Retention::new(dir, options, setup.covered.clone()),
+            setup,
             config: config.clone(),
             stop: Arc::clone(&stop),
             has_failed: false,
+            passed: None,
+            hold: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            complaint: String::new(),
+            damage_told: 0,
         };
         let run = move || {
             while !worker.stop.load(Ordering::Acquire) {
-                worker.pass();
-                thread::park_timeout(RETENTION_INTERVAL);
+                worker.look();
+                if worker.is_due() {
+                    worker.pass();
+                }
+                thread::park_timeout(ERASURES_INTERVAL);
             }
         };
         let thread = thread::Builder::new().name(String::from("retention")).spawn(run)?;
-        Ok(Self { covered, counters, stop, thread: Some(thread) })
-    }
-
-    /// Where it is told what may be touched. Whoever makes snapshots sets it; empty at first.
-    #[must_use]
-    pub const fn covered(&self) -> &CoveredSegments {
-        &self.covered
-    }
-
-    /// What was done since the start.
-    #[must_use]
-    pub const fn counters(&self) -> &Arc<RetentionCounters> {
-        &self.counters
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
@@ -120,12 +177,56 @@ impl Drop for RetentionThread {
 }
 
 impl Worker {
-    fn pass(&mut self) {
-        if self.covered.get().is_empty() {
-            return;
+    /// Looks at the list. Shards are told of what is new at once, or began with it; a look later, when each has surely had its
+    /// turn, the list says so.
+    fn look(&mut self) {
+        let looked = self.setup.keeper.look();
+        let is_new = looked.as_ref().is_ok_and(|is_new| *is_new);
+        self.complain(looked.err());
+        if is_new {
+            let all = self.setup.keeper.list().all_ranges();
+            for shard in (0..self.setup.route.shards()).map(ShardIndex) {
+                let own = erased_of(&all, self.setup.route, shard);
+                (self.setup.order)(shard, Order::Erased(own));
+            }
+            let pending = self.setup.keeper.list().pending().len();
+            tracing::info!(pending, "the list of erasures has changed");
         }
+        self.setup.board.note_erasures(self.setup.keeper.list().pending().len(), 0);
+        if !is_new && self.setup.keeper.is_asked() {
+            let taken = self.setup.keeper.taken();
+            self.complain(taken.err());
+        }
+    }
+
+    /// Says what is wrong with the list, once; it is tried again with the next look.
+    fn complain(&mut self, error: Option<ErasureError>) {
+        // The tool holds the list for a moment.
+        let error = error.filter(|error| !matches!(error, ErasureError::Busy(_)));
+        let complaint = error.map(|error| error.to_string()).unwrap_or_default();
+        if complaint != self.complaint && !complaint.is_empty() {
+            tracing::error!("what is to be erased cannot be read or written down: {complaint}");
+        }
+        self.complaint = complaint;
+    }
+
+    /// Whether something may have changed since the last pass, or enough time has passed.
+    fn is_due(&self) -> bool {
+        let (version, covered) = (self.setup.keeper.version(), self.setup.covered.get());
+        if version == 0 && covered.is_empty() {
+            return false;
+        }
+        let Some((began, erasing, allowed)) = &self.passed else { return true };
+        let is_new = version != 0 && (version != *erasing || covered != *allowed);
+        is_new || began.elapsed() >= RETENTION_INTERVAL
+    }
+
+    fn pass(&mut self) {
         let now = clock::wall();
-        let policy = KeptDays::new(&self.config, now);
+        let version = self.setup.keeper.version();
+        self.passed = Some((Instant::now(), version, self.setup.covered.get()));
+        let erased = self.setup.keeper.list().pending_ranges();
+        let policy = KeptDays::new(&self.config, now).without(version, erased);
         let before = self.retention.counters().figures();
         let ended = self.retention.pass(&policy, now, &self.stop, &mut tell);
         let after = self.retention.counters().figures();
@@ -137,6 +238,7 @@ impl Worker {
                 "made old segments smaller"
             );
         }
+        let is_whole = ended.is_ok();
         match ended {
             Ok(()) => self.has_failed = false,
             Err(RetentionError::Stopped) => {}
@@ -147,7 +249,63 @@ impl Worker {
             }
             Err(_) => {}
         }
+        self.settle(is_whole, now);
+        if is_whole {
+            self.push_on(version);
+        }
     }
+
+    /// Writes down what was erased and which requests are done.
+    fn settle(&mut self, is_whole: bool, now: WallMs) {
+        let Setup { keeper, board, .. } = &mut self.setup;
+        let settled = keeper.settle(&mut self.retention, is_whole, now);
+        let (settled, error) = match settled {
+            Ok(settled) => (settled, None),
+            Err(error) => (Default::default(), Some(error)),
+        };
+        for one in &settled.done {
+            tracing::info!(stream = %one.stream, records = %one.range, "erased on request");
+        }
+        board.note_erasures(keeper.list().pending().len(), settled.records);
+        self.complain(error);
+    }
+
+    /// Has closed and held what is in the way of requests.
+    fn push_on(&mut self, version: u64) {
+        let left = self.retention.left_to_erase();
+        let hold = hold(left);
+        if hold != self.hold {
+            self.hold.clone_from(&hold);
+            // Its thread ends only when nobody can tell it anything any more.
+            let _ = self.setup.told.send(Told::Hold(hold));
+        }
+        for open in left.iter().filter(|left| left.why == WhyLeft::Open) {
+            let shard = open.log.shard;
+            if self.closed.get(&shard).is_none_or(|told| told.elapsed() >= CLOSE_INTERVAL) {
+                self.closed.insert(shard, Instant::now());
+                (self.setup.order)(shard, Order::CloseSegment);
+            }
+        }
+        let damaged: Vec<u32> =
+            left.iter().filter(|left| left.why == WhyLeft::Damaged).map(|left| left.segment).collect();
+        if !damaged.is_empty() && self.damage_told != version {
+            self.damage_told = version;
+            tracing::error!(
+                segments = ?damaged,
+                "records that are to be erased may be in damaged segments, which are not rewritten: nobody is given them, but                  they stay on the disk; run `tidegate-log verify`"
+            );
+        }
+    }
+}
+
+/// Of each log the last segment that two snapshots have to hold before what is in it can be erased.
+fn hold(left: &[LeftToErase]) -> BTreeMap<LogId, u32> {
+    let mut hold = BTreeMap::new();
+    for left in left.iter().filter(|left| left.why != WhyLeft::Damaged) {
+        let last = hold.entry(left.log).or_insert(left.segment);
+        *last = left.segment.max(*last);
+    }
+    hold
 }
 
 fn tell(step: RetentionStep) {
@@ -166,7 +324,7 @@ fn tell(step: RetentionStep) {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use tidegate_ids::{ConversationId, UserId};
+    use tidegate_ids::{ConversationId, Sequence, UserId};
 
     #[test]
     fn each_stream_is_kept_as_long_as_the_configuration_says() {
@@ -183,11 +341,50 @@ mod tests {
         check(StreamId::user(UserId(1)), 100 - u64::from(STATE_KEPT_DAYS));
         check(StreamId::SHARD, 100 - u64::from(STATE_KEPT_DAYS));
         check(StreamId([0xff; 16]), if StreamId([0xff; 16]).kind().is_some() { 90 } else { 0 });
+        // A message goes, and a change of a group; what a state repeats of it stays.
+        let (first, last) = (Sequence(3), Sequence(5));
+        let mut erased = ErasedRanges::new();
+        erased.insert(StreamId::conversation(group), SequenceRange::new(first, last).unwrap());
+        let erasing = policy.clone().without(7, erased.clone());
+        let goes = |policy: &KeptDays, kind, sequence| {
+            let stream = StreamId::conversation(group);
+            policy.is_erased(&RecordHead {
+                stream,
+                kind,
+                sequence: Sequence(sequence),
+                ..RecordHead::default()
+            })
+        };
+        assert_eq!((policy.erasing(), erasing.erasing()), (0, 7));
+        assert!(goes(&erasing, 1, 3) && goes(&erasing, 2, 5));
+        assert!(!goes(&erasing, 1, 2) && !goes(&erasing, 16, 3) && !goes(&policy, 1, 3));
+        let within = |from, to| SequenceRange::new(Sequence(from), Sequence(to)).unwrap();
+        assert!(erasing.may_erase(&StreamId::conversation(group), within(5, 9)));
+        assert!(!erasing.may_erase(&StreamId::conversation(group), within(6, 9)));
+        assert!(!erasing.may_erase(&StreamId::user(UserId(1)), within(1, 9)));
         let early = KeptDays::new(&config, WallMs(5));
         assert_eq!(
             early.keep_after(&StreamId::conversation(group)),
             WallMs(0),
             "a clock that is wrong keeps all"
         );
+    }
+
+    #[test]
+    fn each_shard_is_told_of_its_own_conversations() {
+        let mut all = ErasedRanges::new();
+        let range = SequenceRange::new(Sequence(1), Sequence(2)).unwrap();
+        let streams = (1..200)
+            .map(|user| StreamId::conversation(ConversationId::direct(UserId(user), UserId(user + 1))));
+        streams.clone().for_each(|stream| all.insert(stream, range));
+        let route = Route::new(3);
+        let own: Vec<ErasedRanges> = (0..3).map(|shard| erased_of(&all, route, ShardIndex(shard))).collect();
+        assert!(own.iter().all(|own| own.len() > 20), "the hash spreads them");
+        for stream in streams {
+            let shard = route.stream(&stream).unwrap();
+            for (index, own) in own.iter().enumerate() {
+                assert_eq!(own.holds(&stream, Sequence(2)), index == usize::from(shard.0));
+            }
+        }
     }
 }

@@ -28,6 +28,9 @@ pub enum Told {
     Checkpointed(ShardIndex, Vec<(LogId, Position)>),
     /// A table of streams fills up.
     Wanted,
+    /// Two snapshots should hold these segments, and all before them, as soon as that can be: they hold what is to be erased.
+    /// What was said of it before is void.
+    Hold(BTreeMap<LogId, u32>),
 }
 
 /// What a shard is told.
@@ -103,6 +106,8 @@ struct Work {
     setup: Setup,
     shards: u16,
     wanted: bool,
+    /// Of each log the last segment that two snapshots should hold.
+    hold: BTreeMap<LogId, u32>,
     /// After a failure.
     not_before: Option<Instant>,
     /// How often a segment was found damaged.
@@ -114,7 +119,7 @@ struct Work {
 impl Work {
     const fn new(setup: Setup, shards: u16) -> Self {
         let damaged = BTreeMap::new();
-        Self { setup, shards, wanted: false, not_before: None, damaged, halted: false }
+        Self { setup, shards, wanted: false, hold: BTreeMap::new(), not_before: None, damaged, halted: false }
     }
 
     fn serve(mut self, told: &Receiver<Told>, stop: &AtomicBool, tell: impl Fn(ShardIndex, NewSnapshot)) {
@@ -131,8 +136,8 @@ impl Work {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            while self.is_due() && !stop.load(Ordering::Relaxed) {
-                let Some(file) = self.make(stop) else { break };
+            while let Some(plan) = self.due().filter(|_| !stop.load(Ordering::Relaxed)) {
+                let Some(file) = self.make(&plan, stop) else { break };
                 for shard in (0..self.shards).map(ShardIndex) {
                     let through = self.setup.planner.through(shard);
                     tell(shard, NewSnapshot { file: Arc::clone(&file), through });
@@ -149,6 +154,7 @@ impl Work {
             }
             Told::Checkpointed(shard, fed) => self.setup.planner.checkpointed(shard, &fed),
             Told::Wanted => self.wanted = true,
+            Told::Hold(hold) => self.hold = hold,
         }
     }
 
@@ -198,21 +204,49 @@ impl Work {
         }
     }
 
-    /// A snapshot copies the one before: it pays once so much is new, or when it is needed.
-    fn is_due(&self) -> bool {
+    /// The next snapshot, if it is due. It copies the one before: it pays once so much is new, or when it is needed.
+    fn due(&self) -> Option<tidegate_shard::SnapshotPlan> {
         if self.halted || self.not_before.is_some_and(|at| Instant::now() < at) {
-            return false;
+            return None;
         }
-        let pending = self.setup.planner.pending_bytes();
-        let held = self.setup.snapshots.newest().map_or(0, |newest| newest.bytes());
-        pending >= self.setup.bytes_min.max(held) || (self.wanted && pending > 0)
+        let Setup { snapshots, planner, bytes_min, .. } = &self.setup;
+        let pending = planner.pending_bytes();
+        let held = snapshots.newest().map_or(0, |newest| newest.bytes());
+        let is_worth = pending >= (*bytes_min).max(held) || (self.wanted && pending > 0);
+        let plan = planner.plan(SNAPSHOT_PASS_BYTES_MAX);
+        if let Some(plan) = plan.filter(|plan| is_worth || self.is_nearer(plan)) {
+            return Some(plan);
+        }
+        let is_copy_needed = self.lacks(snapshots.good().get(1)).next().is_some()
+            && self.lacks(snapshots.newest()).next().is_none();
+        if is_copy_needed { planner.again() } else { None }
     }
 
-    fn make(&mut self, stop: &AtomicBool) -> Option<Arc<SnapshotFile>> {
+    /// Of each log that a snapshot does not hold as far as it should: the last segment that it holds.
+    fn lacks<'a>(
+        &'a self,
+        snapshot: Option<&'a Arc<SnapshotFile>>,
+    ) -> impl Iterator<Item = (LogId, u32)> + 'a {
+        let held = move |log: &LogId| {
+            let covered = snapshot.map_or(&[][..], |file| &file.header().covered);
+            covered.iter().find(|one| one.log == *log).map_or(0, |one| one.previous.end.segment)
+        };
+        let logs = self.hold.iter().map(move |(log, wanted)| (*log, held(log), *wanted));
+        logs.filter(|(_, held, wanted)| held < wanted).map(|(log, held, _)| (log, held))
+    }
+
+    /// Whether a plan brings a segment nearer to its first snapshot that two should hold.
+    fn is_nearer(&self, plan: &tidegate_shard::SnapshotPlan) -> bool {
+        let moves = |(log, held): (LogId, u32)| {
+            plan.covered.iter().any(|one| one.log == log && one.previous.end.segment > held)
+        };
+        self.lacks(self.setup.snapshots.newest()).any(moves)
+    }
+
+    fn make(&mut self, plan: &tidegate_shard::SnapshotPlan, stop: &AtomicBool) -> Option<Arc<SnapshotFile>> {
         let Setup { snapshots, planner, known_damage, board, .. } = &mut self.setup;
-        let plan = planner.plan(SNAPSHOT_PASS_BYTES_MAX)?;
         let began = Instant::now();
-        match build(snapshots, &plan, known_damage, stop) {
+        match build(snapshots, plan, known_damage, stop) {
             Ok(built) => {
                 planner.made(&plan.covered);
                 let file = built.file;

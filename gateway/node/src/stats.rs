@@ -11,7 +11,7 @@ pub use figures::{Figure, Kind, Measured, PROCESS_FIGURES, PumpCounters};
 pub use json::render as to_json;
 pub use prometheus::Exporter;
 
-use figures::{RECOVERY_DAMAGE, SNAPSHOTS_FAILED};
+use figures::{ERASURES_PENDING, ERASURES_RECORDS, RECOVERY_DAMAGE, SNAPSHOTS_FAILED};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 use tidegate_shard::LATENCY_BUCKETS;
@@ -155,6 +155,12 @@ impl Board {
     /// Notes how much damage the start has found.
     pub fn note_damage(&self, count: u64) {
         self.process[RECOVERY_DAMAGE].store(count, Ordering::Relaxed);
+    }
+
+    /// Notes how many ranges are to be erased, and that so many records have been.
+    pub fn note_erasures(&self, pending: usize, records: u64) {
+        self.process[ERASURES_PENDING].store(pending as u64, Ordering::Relaxed);
+        self.process[ERASURES_RECORDS].fetch_add(records, Ordering::Relaxed);
     }
 
     /// The figures of the process, each with its value.

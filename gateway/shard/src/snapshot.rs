@@ -118,6 +118,19 @@ impl SnapshotPlanner {
         (!plan.segments.is_empty()).then_some(plan)
     }
 
+    /// The same as the snapshot at hand once more, so that two hold what it holds; `None` if it holds nothing.
+    #[must_use]
+    pub fn again(&self) -> Option<SnapshotPlan> {
+        let held = self.logs.iter().filter(|(_, tail)| tail.covered != PreviousEnd::default());
+        let covered = held.map(|(log, tail)| Covered {
+            log: *log,
+            previous: tail.covered,
+            checkpoint: tail.checkpoint.clone(),
+        });
+        let plan = SnapshotPlan { covered: covered.collect(), ..SnapshotPlan::default() };
+        (!plan.covered.is_empty()).then_some(plan)
+    }
+
     /// A planned snapshot is there.
     pub fn made(&mut self, covered: &[Covered]) {
         for one in covered {
@@ -222,6 +235,10 @@ mod tests {
         planner.made(&plan.covered);
         assert_eq!((planner.through(ShardIndex(0)), planner.through(ShardIndex(1))), (4, 3));
         assert_eq!(planner.plan(u64::MAX), None);
+        let copy = planner.again().unwrap();
+        assert_eq!((copy.segments.len(), copy.covered.len()), (0, 3));
+        assert!(copy.covered.iter().all(|one| plan.covered.contains(one)));
+        assert_eq!(begun(3, 1, &[]).again(), None);
         let again = begun(3, 1, &plan.covered);
         assert_eq!(again.through(ShardIndex(0)), 4);
         assert!(plan.covered.iter().any(|one| one.log == FIRST && !one.checkpoint.is_empty()));

@@ -5,7 +5,7 @@
 
 use crate::directory::DataDir;
 use crate::erasure_file::{ErasureError, ErasuresWatch, change_erasures, load_erasures};
-use crate::erasures::{Erasure, Erasures};
+use crate::erasures::{Erasure, ErasureState, Erasures};
 use crate::retention::Retention;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +14,15 @@ use tidegate_storage_log::ErasedRanges;
 
 /// Who else changes the list holds it for a moment only, and the next look is seconds away.
 const NO_WAIT: Duration = Duration::ZERO;
+
+/// What was written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErasuresSettled {
+    /// Requests that are done.
+    pub done: Vec<Erasure>,
+    /// Records that were erased since the last time.
+    pub records: u64,
+}
 
 /// One for a directory.
 #[derive(Debug)]
@@ -51,6 +60,12 @@ impl ErasureKeeper {
     #[must_use]
     pub fn version(&self) -> u64 {
         if self.list.pending().is_empty() { 0 } else { self.version }
+    }
+
+    /// Whether something is pending that no gateway has said yet it gives out no more.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.list.pending().iter().any(|one| one.state == ErasureState::Asked)
     }
 
     /// Reads the list again if it was replaced; whether it says something else now. Then the shards have to be told, and
@@ -95,14 +110,14 @@ impl ErasureKeeper {
         retention: &mut Retention,
         is_whole: bool,
         now: WallMs,
-    ) -> Result<Vec<Erasure>, ErasureError> {
+    ) -> Result<ErasuresSettled, ErasureError> {
         let erased = retention.take_erased();
         erased.iter().for_each(|(stream, range)| self.erased.insert(stream, range));
         let left = retention.left_to_erase();
         let is_gone = |one: &&Erasure| !left.iter().any(|left| left.may_hold(&one.stream, one.range));
         let gone: Vec<&Erasure> = self.list.pending().iter().filter(|_| is_whole).filter(is_gone).collect();
         if gone.is_empty() && self.erased.is_empty() {
-            return Ok(Vec::new());
+            return Ok(ErasuresSettled::default());
         }
         let (list, done) = change_erasures(&self.directory, NO_WAIT, |list| {
             list.count(&self.erased);
@@ -110,11 +125,12 @@ impl ErasureKeeper {
             let done: Vec<Erasure> = done.map(|one| Erasure::clone(one)).collect();
             Ok((list.clone(), done))
         })?;
+        let records = self.erased.iter().map(|(_, range)| range.count()).sum();
         self.erased = ErasedRanges::new();
         if list.all_ranges() == self.list.all_ranges() {
             self.list = list;
         }
-        Ok(done)
+        Ok(ErasuresSettled { done, records })
     }
 
     fn adopt(&mut self, list: Erasures) -> bool {

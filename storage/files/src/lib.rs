@@ -53,7 +53,7 @@ pub use directory::{DataDir, OpenOptions, Opened, mark_restored};
 pub use erasure_file::{
     ErasureAsked, ErasureError, ErasureScope, ErasuresWatch, ask_erasure, change_erasures, load_erasures,
 };
-pub use erasure_keeper::ErasureKeeper;
+pub use erasure_keeper::{ErasureKeeper, ErasuresSettled};
 pub use erasures::{ERASURES_VERSION, Erasure, ErasureRefused, ErasureState, Erasures, ErasuresFormatError};
 pub use error::{FileError, OpenError};
 pub use factory::{FactoryOptions, SegmentFactory, SpareEvent, Spares, Wake};

@@ -121,7 +121,7 @@ fn round(keeper: &mut ErasureKeeper, retention: &mut Retention, mut step: impl F
     let ended = retention.pass(&policy, NOW, &AtomicBool::new(false), &mut |done| step(&format!("{done:?}")));
     let done = keeper.settle(retention, ended.is_ok(), NOW).unwrap();
     step("Settled");
-    done.len()
+    done.done.len()
 }
 
 /// Every record as recovery gives it.

@@ -45,19 +45,30 @@ const fn process_figure(path: &'static str, kind: Kind, help: &'static str) -> F
 }
 
 /// Figures of the process, not of a shard.
-pub const PROCESS_FIGURES: [Figure; 6] = [
+pub const PROCESS_FIGURES: [Figure; 8] = [
     process_figure("snapshot.number", Kind::Gauge, "Number of the newest snapshot, 0 without any"),
     process_figure("snapshot.streams", Kind::Gauge, "Streams in the newest snapshot"),
     process_figure("snapshot.bytes", Kind::Gauge, "Bytes of the newest snapshot"),
     process_figure("snapshot.segment", Kind::Gauge, "The highest segment that the newest snapshot holds"),
     process_figure("snapshot.failures", Kind::Counter, "Snapshots that could not be made"),
     process_figure("recovery.damage", Kind::Gauge, "Damaged places that the start found in the logs it read"),
+    process_figure(
+        "erasures.pending",
+        Kind::Gauge,
+        "Ranges of records that are to be erased and may be on the disk",
+    ),
+    process_figure("erasures.records", Kind::Counter, "Records erased on request since the start"),
 ];
 
 /// The place of the count of failures among them.
 pub(super) const SNAPSHOTS_FAILED: usize = 4;
 /// The place of the count of damaged places.
 pub(super) const RECOVERY_DAMAGE: usize = 5;
+
+/// The place of the count of ranges that are to be erased.
+pub(super) const ERASURES_PENDING: usize = 6;
+/// The place of the count of erased records.
+pub(super) const ERASURES_RECORDS: usize = 7;
 
 /// What the pump counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
