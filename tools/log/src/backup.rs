@@ -28,6 +28,12 @@ pub(crate) fn run(options: &BackupOptions) -> anyhow::Result<ExitCode> {
         count(moved.copied, "file"),
         HumanBytes(moved.copied_bytes),
     );
+    if done.erasures > 0 {
+        let ranges = count(done.erasures as u64, "range");
+        println!(
+            "backup: {ranges} of records may be in it and are erased by the first gateway that starts on it"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 

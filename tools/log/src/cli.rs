@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
-use tidegate_ids::{ConversationId, LogId, ShardIndex, StreamId, UserId};
+use tidegate_ids::{ConversationId, LogId, Sequence, ShardIndex, StreamId, StreamKind, UserId};
+use tidegate_storage_log::SequenceRange;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,6 +15,8 @@ Examples:
   tidegate-log verify data
   tidegate-log backup data /backups/monday
   tidegate-log mark-restored data
+  tidegate-log erase data --conversation 7:12 --sequences 3..9 --reason 'case 4711'
+  tidegate-log erase data --list
 
 dump, verify and backup only read the data directory, and work beside a running gateway; its newest records are then in
 motion.";
@@ -48,6 +51,15 @@ pub(crate) enum Command {
     /// than what clients have seen. The next start then takes a new incarnation. A copy made by `backup` is marked already;
     /// a directory that only lost power must not be marked.
     MarkRestored(MarkRestoredOptions),
+    /// Have records of a conversation erased, or list what was asked and how far it is.
+    ///
+    /// Works beside a running gateway, which takes the request up within seconds: from then on nobody is given these records any
+    /// more, members get a hole in their place. Then it rewrites the files that hold them; `--list` says `done` once no file of
+    /// the data directory does. Without a gateway the request waits for the next one. What was delivered before stays with
+    /// whoever has it, and backups made before keep their copies.
+    ///
+    /// Who wrote in which conversation when, and how much, stays in the log. There is no way back.
+    Erase(EraseOptions),
 }
 
 #[derive(Args, Debug)]
@@ -65,6 +77,28 @@ pub(crate) struct BackupOptions {
 pub(crate) struct MarkRestoredOptions {
     /// The data directory; no gateway may run on it.
     pub(crate) dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EraseOptions {
+    /// The data directory.
+    pub(crate) dir: PathBuf,
+    /// Which: `7:12` (a direct conversation) or 32 hex digits (a group), as `dump` prints them.
+    #[arg(long, value_name = "ID", value_parser = parse_conversation, required_unless_present = "list")]
+    pub(crate) conversation: Option<ConversationId>,
+    /// Records A to B, both included, or only one. They must have been written already.
+    #[arg(long, value_name = "A..B", value_parser = parse_sequences)]
+    #[arg(required_unless_present_any = ["all", "list"], conflicts_with = "all")]
+    pub(crate) sequences: Option<SequenceRange>,
+    /// All records written up to now; what is said later is not meant.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Why, for whoever reads the list: one line.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+    /// What was asked, and how far it is.
+    #[arg(long, conflicts_with_all = ["conversation", "sequences", "all", "reason"])]
+    pub(crate) list: bool,
 }
 
 #[derive(Args, Debug)]
@@ -109,6 +143,21 @@ fn parse_stream(text: &str) -> Result<StreamId, String> {
     u128::from_str_radix(text, 16).map(|bits| StreamId(bits.to_be_bytes())).map_err(|_| wrong())
 }
 
+fn parse_conversation(text: &str) -> Result<ConversationId, String> {
+    let stream = parse_stream(text).ok().and_then(|stream| stream.kind());
+    match stream {
+        Some(StreamKind::Conversation(id)) => Ok(id),
+        _ => Err(format!("{text:?} is not N:M, nor the 32 hex digits of a group")),
+    }
+}
+
+fn parse_sequences(text: &str) -> Result<SequenceRange, String> {
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    let both = from.parse().ok().zip(to.parse().ok()).map(|(from, to)| (Sequence(from), Sequence(to)));
+    let range = both.and_then(|(from, to)| SequenceRange::new(from, to));
+    range.ok_or_else(|| format!("{text:?} is not A..B, with A from 1 and not above B"))
+}
+
 fn parse_log(text: &str) -> Result<LogId, String> {
     let parts =
         text.split_once('/').and_then(|(epoch, shard)| Some((epoch.parse().ok()?, shard.parse().ok()?)));
@@ -128,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_named_as_dump_prints_them() {
+    fn streams_and_sequences_are_named_as_dump_prints_them() {
         let check =
             |text: &str, expected: Option<StreamId>| assert_eq!(parse_stream(text).ok(), expected, "{text}");
         check("user:7", Some(StreamId::user(UserId(7))));
@@ -138,6 +187,18 @@ mod tests {
         check(&group.to_string(), Some(StreamId::conversation(group)));
         for wrong in ["", "user", "user:", "user:x", "1:2:3", "8a8a", "+a8a8a8a8a8a8a8a8a8a8a8a8a8a8a8a"] {
             check(wrong, None);
+        }
+        let conversation = ConversationId::direct(UserId(7), UserId(12));
+        assert_eq!(parse_conversation("12:7"), Ok(conversation));
+        assert_eq!(parse_conversation(&group.to_string()), Ok(group));
+        for wrong in ["user:7", "shard", "", "40000000000000000000000000000007"] {
+            assert!(parse_conversation(wrong).is_err(), "{wrong}");
+        }
+        let sequences = |text: &str| parse_sequences(text).ok().map(|range| (range.from().0, range.to().0));
+        assert_eq!(sequences("3..9"), Some((3, 9)));
+        assert_eq!(sequences("3"), Some((3, 3)));
+        for wrong in ["0..9", "9..3", "..3", "3..", "a..b", "", "1..2..3", "-1"] {
+            assert_eq!(sequences(wrong), None, "{wrong}");
         }
         assert_eq!(parse_log("3/1").ok(), Some(LogId { epoch: 3, shard: ShardIndex(1) }));
         assert!(parse_log("3").is_err());

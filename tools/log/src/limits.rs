@@ -1,5 +1,10 @@
 //! The bounds of this tool.
 
+use tidegate_ids::WallMs;
+
+/// The last time that has a form with four digits of a year.
+pub(crate) const TIME_PRINTED_MAX: WallMs = WallMs(253_402_300_799_000);
+
 /// Faults that are printed one by one; all are counted. A dead disk must not fill memory or the screen.
 pub(crate) const FAULTS_PRINTED_MAX: usize = 200;
 

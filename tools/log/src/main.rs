@@ -1,12 +1,13 @@
 //! `tidegate-log`: looks into a data directory and copies it, read-only, whether a gateway runs on it or not.
 //!
 //! `dump` prints records, `verify` proves that the log is whole, `backup` copies it. None of them takes the directory's lock nor
-//! changes anything in it. `mark-restored` does both.
+//! changes anything in it. `mark-restored` does both. `erase` changes one list, beside a gateway.
 #![forbid(unsafe_code)]
 
 mod backup;
 mod cli;
 mod dump;
+mod erase;
 mod faults;
 mod kinds;
 mod limits;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Verify(options) => verify::run(&options),
         Command::Backup(options) => backup::run(&options),
         Command::MarkRestored(options) => backup::mark_restored(&options),
+        Command::Erase(options) => erase::run(&options),
     };
     match result {
         Ok(code) => code,
