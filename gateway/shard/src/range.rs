@@ -61,7 +61,7 @@ const fn reason_of(state: RecordState) -> SkipReason {
     match state {
         RecordState::Expired => SkipReason::Expired,
         RecordState::Erased => SkipReason::Erased,
-        RecordState::Live => SkipReason::Damaged,
+        RecordState::Live | RecordState::Lost => SkipReason::Damaged,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::descriptor::RECORD_HEADER_BYTES;
 use crate::limits::{LINK_READ_BEFORE_BYTES, LINK_READ_BYTES};
 use crate::medium::{Medium, MediumError};
 use crate::record::{
-    Placement, RecordHead, RecordView, checked_len, checked_placement, parse_head, parse_logical,
+    Placement, RecordHead, RecordView, checked_len, checked_placement, parse_head, parse_logical, remnant_of,
 };
 use crate::rescue::find_before;
 use tidegate_ids::{Location, Sequence, StreamId};
@@ -117,12 +117,21 @@ impl<M: Medium> Fetch for MediumFetch<'_, M> {
             FetchError::Damaged(_) => damaged,
             other => other,
         })?;
-        parse_logical(&self.bytes[from..from + stored], at).map_err(|_| damaged)
+        match parse_logical(&self.bytes[from..from + stored], at) {
+            Ok((record, _)) if record.is_lost() => Err(FetchError::Damaged(given_up(&record))),
+            found => found.map_err(|_| damaged),
+        }
     }
 
     fn before(&mut self, stream: &StreamId, at: Location) -> Option<(Location, Sequence)> {
         find_before(self.medium, stream, at)
     }
+}
+
+/// What a repair gave up reads as it did before, damaged.
+fn given_up(record: &RecordView<'_>) -> Remains {
+    let left = remnant_of(record);
+    Remains { placement: left.links.map(|_| record.placement), head: left.head }
 }
 
 /// Records in staging memory.

@@ -26,11 +26,13 @@ mod erased;
 mod fetch;
 mod footer;
 mod inflate;
+mod judge;
 mod medium;
 mod packed;
 mod page;
 mod record;
 mod recover;
+mod repair;
 mod replay;
 mod rescue;
 mod rewrite;
@@ -45,6 +47,7 @@ mod staging;
 mod stream_index;
 mod survey;
 mod window;
+mod witness;
 
 pub use append::{AppendError, Appender, NewRecord, StagedBatch};
 pub use batch::{BatchHeader, BatchKind, Guard};
@@ -55,11 +58,15 @@ pub use config::{AppenderConfig, AppenderStart, ConfigError};
 pub use erased::{ErasedRanges, SequenceRange};
 pub use footer::{FooterEntry, read_footer};
 pub use inflate::Inflated;
+pub use judge::{JudgeError, JudgedLog, JudgedSegment, LogFacts, SegmentState, judge};
 pub use medium::{Medium, MediumError, MemoryMedium};
 pub use packed::{PackedIter, PackedRecords};
 pub use page::{Direction, PageEnd, PageReader, ReadError, ReadSpec, read_page};
 pub use record::{Links, Placement, RecordHead, RecordState, RecordView, stored_len};
-pub use recover::{Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover, recover_after};
+pub use recover::{
+    Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover, recover_after, recover_telling,
+};
+pub use repair::{RepairError, Repaired, repair};
 pub use rewrite::{
     ClosedSegment, Keep, RewriteError, RewriteSink, Rewrote, Tally, closed_segment, rewrite, segment_header,
     tally,
@@ -73,3 +80,4 @@ pub use snapshot::{
 };
 pub use spine::{Spine, jump_sequence};
 pub use staging::Committed;
+pub use witness::{Lost, LostWhat, Remnant, Witness};

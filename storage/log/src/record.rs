@@ -6,6 +6,7 @@ use crate::descriptor::{
     placement, put, round_up,
 };
 use crate::limits::BODY_BYTES_MAX;
+use crate::witness::Remnant;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId, WallMs};
 
 /// The links that a stream's spine gives to its next record.
@@ -27,6 +28,9 @@ pub enum RecordState {
     Expired,
     /// Somebody asked for it: the body is zeroed.
     Erased,
+    /// A repair has put this in the place of what was lost: a record whose body is zeroed, or, without a stream, bytes of
+    /// which nothing is known. Never given out; a link that leads here leads to damage.
+    Lost,
 }
 
 /// What belongs to this log only: never replicated, moved or backed up with the record.
@@ -107,6 +111,11 @@ impl RecordState {
     pub const fn is_hole(self) -> bool {
         !matches!(self, Self::Live)
     }
+
+    /// Whether the record is one that a repair gave up.
+    pub(crate) const fn is_lost(self) -> bool {
+        matches!(self, Self::Lost)
+    }
 }
 
 impl RecordView<'_> {
@@ -114,6 +123,11 @@ impl RecordView<'_> {
     #[must_use]
     pub const fn is_hole(&self) -> bool {
         self.placement.state.is_hole()
+    }
+
+    /// Whether a repair gave it up.
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.placement.state.is_lost()
     }
 
     /// Bytes that this record takes in a segment; a hole takes as many as the record did.
@@ -233,6 +247,7 @@ fn parse_placement(header: &[u8; RECORD_HEADER_BYTES]) -> Option<Placement> {
         0 => RecordState::Live,
         1 => RecordState::Expired,
         2 => RecordState::Erased,
+        3 => RecordState::Lost,
         _ => return None,
     };
     Some(Placement {
@@ -240,6 +255,15 @@ fn parse_placement(header: &[u8; RECORD_HEADER_BYTES]) -> Option<Placement> {
         jump: Location::from_u64(get_u64(header, placement::JUMP_AT)),
         state,
     })
+}
+
+/// What a record that a repair gave up still says of what was there.
+pub(crate) fn remnant_of(record: &RecordView<'_>) -> Remnant {
+    debug_assert!(record.placement.state.is_lost());
+    let Placement { prev, jump, .. } = record.placement;
+    let links = Links { prev, jump };
+    let is_known = record.head.stream != StreamId::default();
+    Remnant { head: is_known.then_some(record.head), links: (links != Links::default()).then_some(links) }
 }
 
 /// The placement alone, if its checksum holds: its links lead on past a broken body.

@@ -15,6 +15,7 @@ use crate::replay::Replay;
 use crate::segment::{LogIdentity, PreviousEnd};
 use crate::survey::{Surveyed, Usage, survey};
 use crate::window::Window;
+use crate::witness::{Observe, Telling, Witness};
 use core::fmt;
 use tidegate_ids::{BatchNumber, Position};
 
@@ -195,21 +196,38 @@ pub fn recover_after<M: Medium>(
     covered: PreviousEnd,
     on_record: impl FnMut(RecordView<'_>),
 ) -> Result<Recovered, RecoverError> {
-    let lengths: Vec<(u32, Option<u32>)> = segments
-        .iter()
-        .filter(|segment| **segment > covered.end.segment)
-        .map(|segment| {
-            let len = medium.segment_len(*segment).ok();
-            (*segment, len.map(|len| len.min(u64::from(SEGMENT_BYTES_MAX)) as u32))
-        })
-        .collect();
+    observe(medium, segments, directory, covered, on_record)
+}
+
+/// Like [`recover`], and tells `witness` of what is lost, too.
+///
+/// # Errors
+/// Those of [`recover`].
+pub fn recover_telling<M: Medium, W: Witness>(
+    medium: &mut M,
+    segments: &[u32],
+    directory: Option<[u8; 16]>,
+    witness: &mut W,
+) -> Result<Recovered, RecoverError> {
+    observe(medium, segments, directory, PreviousEnd::default(), Telling(witness))
+}
+
+fn observe<M: Medium>(
+    medium: &mut M,
+    segments: &[u32],
+    directory: Option<[u8; 16]>,
+    covered: PreviousEnd,
+    observer: impl Observe,
+) -> Result<Recovered, RecoverError> {
+    let behind = segments.iter().copied().filter(|segment| *segment > covered.end.segment);
+    let lengths = lengths_of(medium, behind);
     let guard = Guard::new(&directory.unwrap_or_default());
     let mut window = Window::new(medium, guard);
     let all = survey(&mut window, &lengths, directory)?;
     let identity = all.iter().rev().find_map(|one| one.header).map(|header| header.identity);
     check_covered(&all, covered)?;
     let out = Recovered { identity, previous: covered, ..Recovered::default() };
-    let mut replay = Replay::new(window, on_record, out);
+    let mut replay = Replay::new(window, observer, out);
     let mut last_used = covered.end.segment;
     for one in all.iter().filter(|one| one.usage == Usage::Used) {
         replay.segment(one);
@@ -223,6 +241,18 @@ pub fn recover_after<M: Medium>(
         }
     }
     Ok(replay.finish())
+}
+
+/// Each segment with its bytes; `None` if it is not there.
+pub(crate) fn lengths_of<M: Medium>(
+    medium: &M,
+    segments: impl Iterator<Item = u32>,
+) -> Vec<(u32, Option<u32>)> {
+    let len = |segment: u32| {
+        let len = medium.segment_len(segment).ok();
+        (segment, len.map(|len| len.min(u64::from(SEGMENT_BYTES_MAX)) as u32))
+    };
+    segments.map(len).collect()
 }
 
 /// Holds a snapshot's word against that of the first segment behind it.

@@ -5,18 +5,20 @@ use crate::descriptor::{BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use crate::footer::seal_of;
 use crate::limits::BLOCK_BYTES_MIN;
 use crate::medium::Medium;
-use crate::record::{RecordView, parse};
+use crate::record::{RecordView, parse, remnant_of};
 use crate::recover::{Cut, Damage, DamageKind, Recovered, SegmentExtent};
 use crate::salvage::salvage;
 use crate::segment::PreviousEnd;
 use crate::survey::{Ahead, Surveyed, look_ahead};
 use crate::window::Window;
+use crate::witness::{Lost, LostWhat, Observe};
+use core::ops::Range;
 use tidegate_ids::{BatchNumber, Location, Position};
 
 /// Recovery under way.
-pub(crate) struct Replay<'m, M, F> {
+pub(crate) struct Replay<'m, M, O> {
     window: Window<'m, M>,
-    on_record: F,
+    observer: O,
     out: Recovered,
     /// The number of the next batch; `None` before the first used segment.
     expected: Option<BatchNumber>,
@@ -34,12 +36,12 @@ struct Walk<'a> {
     footer_offset: Option<u32>,
 }
 
-impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
+impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
     /// `out.previous` is where the log is known to be folded to; the default: nowhere.
-    pub(crate) fn new(window: Window<'m, M>, on_record: F, out: Recovered) -> Self {
+    pub(crate) fn new(window: Window<'m, M>, observer: O, out: Recovered) -> Self {
         let batch = out.previous.batch;
         let expected = (batch.0 > 0).then(|| batch.next());
-        Self { window, on_record, out, expected }
+        Self { window, observer, out, expected }
     }
 
     /// Reads a used segment.
@@ -77,6 +79,21 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
     /// The end.
     pub(crate) fn finish(self) -> Recovered {
         self.out
+    }
+
+    /// What was found so far.
+    pub(crate) const fn found(&self) -> &Recovered {
+        &self.out
+    }
+
+    /// The observer.
+    pub(crate) const fn observer(&self) -> &O {
+        &self.observer
+    }
+
+    /// The observer, when all is read.
+    pub(crate) fn into_observer(self) -> O {
+        self.observer
     }
 
     /// A segment behind the last used one whose first write was torn.
@@ -119,12 +136,13 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         }
         match header.kind {
             BatchKind::Records => {
-                let Some(count) = give_out(&header, bytes, &mut self.on_record) else { return false };
+                let Some(count) = give_out(&header, bytes, &mut self.observer) else { return false };
                 self.out.records += u64::from(count);
             }
-            BatchKind::Footer => {}
+            BatchKind::Footer => self.observer.batch(&header, bytes, true),
             BatchKind::Seal => {
                 let Some(seal) = seal_of(&header, bytes) else { return false };
+                self.observer.batch(&header, bytes, true);
                 let sound = seal.footer_offset <= walk.at && seal.footer_offset >= walk.one.block;
                 walk.footer_offset = Some(if sound { seal.footer_offset } else { walk.at });
             }
@@ -146,7 +164,7 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
         salvage(
             &mut self.window,
             &mut self.out,
-            &mut self.on_record,
+            &mut self.observer,
             walk.one.segment,
             walk.at..end,
             walk.expected..next_number,
@@ -195,13 +213,8 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
     fn settle(&mut self, walk: &mut Walk<'_>) {
         let Some(last) = walk.one.last_batch else { return };
         if walk.expected <= last {
-            let kind = DamageKind::Batches { first: walk.expected, last };
-            self.out.note(Damage {
-                kind,
-                segment: walk.one.segment,
-                from: walk.at,
-                to: walk.limit.max(walk.at),
-            });
+            let (segment, to) = (walk.one.segment, walk.limit.max(walk.at));
+            note_gone(&mut self.out, &mut self.observer, segment, walk.at..to, walk.expected..last.next());
             walk.expected = last.next();
         }
         if let Some(bound) = walk.one.bound {
@@ -218,20 +231,47 @@ impl<'m, M: Medium, F: FnMut(RecordView<'_>)> Replay<'m, M, F> {
     }
 }
 
-/// Gives out the records of a batch that holds; `None`, and nothing given, if they do not fill it exactly.
-pub(crate) fn give_out(
-    header: &BatchHeader,
-    bytes: &[u8],
-    on_record: &mut impl FnMut(RecordView<'_>),
-) -> Option<u32> {
+/// Reports bytes of batches of which nothing is left.
+pub(crate) fn note_gone(
+    out: &mut Recovered,
+    observer: &mut impl Observe,
+    segment: u32,
+    range: Range<u32>,
+    numbers: Range<BatchNumber>,
+) {
+    let (first, last) = (numbers.start, BatchNumber(numbers.end.0 - 1));
+    let (from, to) = (range.start, range.end);
+    out.note(Damage { kind: DamageKind::Batches { first, last }, segment, from, to });
+    observer.gone(range, numbers);
+    observer.lost(&Lost { segment, from, to, what: LostWhat::Batches { first, last } });
+}
+
+/// Gives out the records of a batch that holds, and says how many; `None`, and nothing given, if they do not fill it exactly.
+pub(crate) fn give_out(header: &BatchHeader, bytes: &[u8], observer: &mut impl Observe) -> Option<u32> {
     let records = || BatchRecords::new(header, bytes);
     let (count, end) = records()
         .fold((0_u32, BATCH_HEADER_BYTES), |(count, end), record| (count + 1, end + record.stored_len()));
     if count != header.count || end != header.used as usize {
         return None;
     }
-    records().for_each(on_record);
-    Some(count)
+    observer.batch(header, bytes, true);
+    let mut given = 0;
+    for record in records() {
+        if record.is_lost() {
+            observer.lost(&given_up(&record));
+        } else {
+            given += 1;
+            observer.record(&record, true);
+        }
+    }
+    Some(given)
+}
+
+/// A record that a repair gave up, as a place where something is lost.
+pub(crate) fn given_up(record: &RecordView<'_>) -> Lost {
+    let Location { segment, offset } = record.location;
+    let what = LostWhat::GivenUp(remnant_of(record));
+    Lost { segment, from: offset, to: offset + record.stored_len() as u32, what }
 }
 
 /// The records of a batch one after another, as far as their lengths lead.

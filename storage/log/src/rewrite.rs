@@ -85,7 +85,8 @@ pub trait RewriteSink {
 /// Why a segment is not rewritten. What it was before is untouched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RewriteError<E> {
-    /// It is damaged here. It stays as it is: repairing is another tool's, and what is bad must not look sound.
+    /// It is damaged here. It stays as it is: repairing is another tool's ([`crate::repair`]), and what is bad must not look
+    /// sound.
     Damaged(Location),
     /// It is gone.
     Medium(MediumError),
@@ -307,7 +308,7 @@ impl Tally {
 }
 
 /// Cuts what comes into blocks, compresses them, and writes them out.
-struct Packer<'s, S> {
+pub(crate) struct Packer<'s, S> {
     sink: &'s mut S,
     compressor: Compressor<'static>,
     block: Vec<u8>,
@@ -318,7 +319,7 @@ struct Packer<'s, S> {
 }
 
 impl<'s, S: RewriteSink> Packer<'s, S> {
-    fn new(sink: &'s mut S, end: u32) -> Self {
+    pub(crate) fn new(sink: &'s mut S, end: u32) -> Self {
         let mut compressor = Compressor::default();
         // Without an effect where it fails, which only an unknown level does: then the library's own is taken.
         let _ = compressor.set_compression_level(COMPRESSION_LEVEL);
@@ -332,11 +333,11 @@ impl<'s, S: RewriteSink> Packer<'s, S> {
         }
     }
 
-    fn push_zeroes(&mut self, count: usize) -> Result<(), S::Error> {
+    pub(crate) fn push_zeroes(&mut self, count: usize) -> Result<(), S::Error> {
         self.push(&[0; crate::limits::BLOCK_BYTES_MAX as usize][..count])
     }
 
-    fn push(&mut self, mut bytes: &[u8]) -> Result<(), S::Error> {
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<(), S::Error> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(REWRITTEN_BLOCK_BYTES - self.block.len()));
             self.block.extend_from_slice(now);
@@ -373,7 +374,7 @@ impl<'s, S: RewriteSink> Packer<'s, S> {
     }
 
     /// The last block, and header and table at both ends. Says how long the file is.
-    fn finish(mut self, header: SegmentHeader, known: Rewritten) -> Result<u64, S::Error> {
+    pub(crate) fn finish(mut self, header: SegmentHeader, known: Rewritten) -> Result<u64, S::Error> {
         if !self.block.is_empty() {
             self.write_block()?;
         }

@@ -4,9 +4,11 @@ use crate::batch::{BatchHeader, BatchKind};
 use crate::checksum::crc32c;
 use crate::descriptor::{BATCH_HEADER_BYTES, TABLE_ENTRY_BYTES};
 use crate::medium::Medium;
-use crate::record::{RecordView, checked_len, parse_logical};
+use crate::record::{Links, RecordView, checked_len, checked_placement, parse_head, parse_logical};
 use crate::recover::{Damage, DamageKind, Recovered};
+use crate::replay::{given_up, note_gone};
 use crate::window::Window;
+use crate::witness::{Lost, LostWhat, Observe, Remnant};
 use core::ops::Range;
 use tidegate_ids::{BatchNumber, Location};
 
@@ -15,7 +17,7 @@ use tidegate_ids::{BatchNumber, Location};
 pub(crate) fn salvage<M: Medium>(
     window: &mut Window<'_, M>,
     out: &mut Recovered,
-    on_record: &mut impl FnMut(RecordView<'_>),
+    observer: &mut impl Observe,
     segment: u32,
     range: Range<u32>,
     mut numbers: Range<BatchNumber>,
@@ -23,7 +25,7 @@ pub(crate) fn salvage<M: Medium>(
     let mut lost = range.clone();
     let front = window.header(range.start, range.end).filter(|header| numbers.contains(&header.number));
     if let Some(header) = front {
-        salvage_batch(window, out, on_record, &header);
+        salvage_batch(window, out, observer, &header);
         lost.start += header.length;
         numbers.start = header.number.next();
     }
@@ -38,49 +40,67 @@ pub(crate) fn salvage<M: Medium>(
         numbers.end = header.number;
     }
     if numbers.start < numbers.end {
-        let kind = DamageKind::Batches { first: numbers.start, last: BatchNumber(numbers.end.0 - 1) };
-        out.note(Damage { kind, segment, from: lost.start, to: lost.end });
+        note_gone(out, observer, segment, lost, numbers);
     }
     for header in behind.iter().rev() {
-        salvage_batch(window, out, on_record, header);
+        salvage_batch(window, out, observer, header);
     }
 }
 
 fn salvage_batch<M: Medium>(
     window: &mut Window<'_, M>,
     out: &mut Recovered,
-    on_record: &mut impl FnMut(RecordView<'_>),
+    observer: &mut impl Observe,
     header: &BatchHeader,
 ) {
     let bytes = window.slice(header.offset, header.length as usize);
     let kind = if header.kind == BatchKind::Records { DamageKind::Batch } else { DamageKind::Footer };
     out.note(Damage { kind, segment: header.segment, from: header.offset, to: header.end() as u32 });
+    observer.batch(header, bytes, false);
     if header.kind != BatchKind::Records {
         return;
     }
     for stretch in stretches(header, bytes) {
         let location = Location::new(header.segment, header.offset + stretch.start as u32);
-        let found = parse_logical(&bytes[stretch.clone()], location);
-        let whole = found.ok().filter(|(record, _)| record.stored_len() == stretch.len());
-        let kind = match whole {
-            Some((_, true)) => None,
-            Some((_, false)) => Some(DamageKind::Links),
-            None => Some(DamageKind::Record),
-        };
-        if let Some(kind) = kind {
-            let to = header.offset + stretch.end as u32;
-            out.note(Damage { kind, segment: header.segment, from: location.offset, to });
-        }
-        if let Some((record, _)) = whole {
-            out.records += 1;
-            on_record(record);
+        let to = header.offset + stretch.end as u32;
+        let bytes = &bytes[stretch];
+        let mut note = |kind| out.note(Damage { kind, segment: header.segment, from: location.offset, to });
+        match whole_record(bytes, location) {
+            // A repair has said so before.
+            Some((record, _)) if record.is_lost() => observer.lost(&given_up(&record)),
+            Some((record, has_links)) => {
+                if !has_links {
+                    note(DamageKind::Links);
+                }
+                out.records += 1;
+                observer.record(&record, has_links);
+            }
+            None => {
+                note(DamageKind::Record);
+                let what = LostWhat::Record(remnant(bytes));
+                observer.lost(&Lost { segment: header.segment, from: location.offset, to, what });
+            }
         }
     }
 }
 
+/// The sound record that fills a stretch, and whether its links are sound too.
+pub(crate) fn whole_record(stretch: &[u8], location: Location) -> Option<(RecordView<'_>, bool)> {
+    let found = parse_logical(stretch, location).ok();
+    found.filter(|(record, _)| record.stored_len() == stretch.len())
+}
+
+/// What is left of a record that does not hold.
+pub(crate) fn remnant(stretch: &[u8]) -> Remnant {
+    let head = checked_len(stretch).filter(|len| *len == stretch.len());
+    let head = head.and_then(|_| stretch.first_chunk().map(parse_head));
+    let placement = checked_placement(stretch);
+    Remnant { head, links: placement.map(|at| Links { prev: at.prev, jump: at.jump }) }
+}
+
 /// Where the records of a batch lie: by its table, or, if that is bad too, by their lengths as far as these lead; what
 /// then remains is one stretch.
-fn stretches(header: &BatchHeader, bytes: &[u8]) -> Vec<Range<usize>> {
+pub(crate) fn stretches(header: &BatchHeader, bytes: &[u8]) -> Vec<Range<usize>> {
     let used = header.used as usize;
     let table = &bytes[header.table_range()];
     let mut starts = Vec::new();

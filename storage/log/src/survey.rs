@@ -140,7 +140,12 @@ fn judge_headerless<M: Medium>(window: &mut Window<'_, M>, all: &mut [Surveyed])
 /// batches still says the number of the last one before them, so that a tail cut long ago stays cut.
 fn bind(all: &mut [Surveyed]) {
     let mut successor: Option<Surveyed> = None;
-    for one in all.iter_mut().rev().filter(|one| one.usage == Usage::Used) {
+    let mut misses_one = false;
+    for one in all.iter_mut().rev() {
+        misses_one |= one.usage == Usage::Missing;
+        if one.usage != Usage::Used {
+            continue;
+        }
         match successor {
             Some(Surveyed { header: Some(next), .. }) if next.previous.end.segment == one.segment => {
                 one.bound = Some(next.previous);
@@ -154,10 +159,13 @@ fn bind(all: &mut [Surveyed]) {
             }
             // What lies between is missing, so where this one ended is not known.
             Some(Surveyed { header: Some(_), .. }) => {}
+            // Nor is it if the successor only says what its own first batch is.
+            Some(_) if misses_one => {}
             Some(next) => one.last_batch = next.first_batch.map(|first| BatchNumber(first.0 - 1)),
             None => {}
         }
         successor = Some(*one);
+        misses_one = false;
     }
 }
 

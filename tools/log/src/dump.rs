@@ -80,6 +80,7 @@ fn write(out: &mut impl Write, log: LogId, record: &RecordView<'_>, json: bool) 
             RecordState::Live => "live",
             RecordState::Expired => "expired",
             RecordState::Erased => "erased",
+            RecordState::Lost => "lost",
         },
         body_bytes: head.body_len,
         preview: preview(record.body),
