@@ -24,7 +24,7 @@ use crate::window::Window;
 use crate::witness::{Observe, Remnant};
 use core::fmt;
 use core::ops::Range;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use tidegate_ids::{BatchNumber, Location, StreamId, WallMs};
 
 /// What a repaired segment holds.
@@ -115,7 +115,7 @@ pub fn repair<M: Medium, S: RewriteSink>(
 /// The streams of the segment, for its footer.
 #[derive(Debug, Default)]
 struct Index {
-    places: HashMap<StreamId, usize>,
+    places: BTreeMap<StreamId, usize>,
     entries: Vec<FooterEntry>,
 }
 
