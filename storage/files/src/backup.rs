@@ -300,7 +300,7 @@ impl Work<'_> {
 }
 
 /// The secret that tokens are signed with, if it is a file of the directory.
-fn copy_secret(from: &Path, to: &Path) -> Result<(), FileError> {
+pub(crate) fn copy_secret(from: &Path, to: &Path) -> Result<(), FileError> {
     let (source, target) = (from.join(layout::SECRET), to.join(layout::SECRET));
     match std::fs::copy(&source, &target) {
         Ok(_) => {}

@@ -8,6 +8,7 @@
 //! - [`Retention`] rewrites segments so that old records go, and removes those in which nothing lives.
 //! - [`Erasures`] is what operators asked to erase (docs/formats/erasures.md); [`change_erasures`] replaces the list.
 //! - [`DirView`] looks at a directory without owning it, for tools; [`backup`] copies one.
+//! - [`RepairSource`] looks at one that may be damaged in any way, [`write_copy`] writes a sound copy of it.
 //! - [`secret`] is the file that tokens are signed with, where none is configured.
 //!
 //! Invariants. One process owns a directory. A segment's number is never given twice for two segments that were
@@ -33,6 +34,8 @@ mod pool;
 mod prepare;
 mod reader;
 mod recovery;
+mod repair;
+mod repair_source;
 mod replace;
 mod retention;
 mod run_files;
@@ -62,6 +65,8 @@ pub use pool::{ReadPool, ReadReply, ReadRequest, ReadWhat};
 pub use prepare::PrepareError;
 pub use reader::SegmentReader;
 pub use recovery::{Progress, RecoverError, RecoveredLog, recover_after, recover_all, recover_log};
+pub use repair::{Copied, CopyError, CopyPlan, CopyStep, withdraw_copy, write_copy};
+pub use repair_source::{RepairSnapshots, RepairSource, SourceError};
 pub use retention::{
     CoveredSegments, LeftToErase, Retention, RetentionCounters, RetentionError, RetentionFigures,
     RetentionOptions, RetentionPolicy, RetentionStep, WhyLeft,

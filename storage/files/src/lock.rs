@@ -39,11 +39,31 @@ impl Lock {
         write_pid(&mut file).map_err(FileError::on("write", &path))?;
         Ok(Self { file })
     }
+
+    /// Takes the lock of a directory whose owner this process does not become: nothing is written. `None` if it has none,
+    /// as one that was put back may not.
+    pub(crate) fn hold(directory: &Path) -> Result<Option<Self>, OpenError> {
+        let path = directory.join(layout::LOCK);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(FileError::new("open", &path, error).into()),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let pid = read_pid(&mut file);
+                Err(OpenError::InUse { directory: directory.to_path_buf(), pid })
+            }
+            Err(error) => Err(FileError::new("lock", &path, error.into()).into()),
+        }
+    }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A clean end leaves no process id behind; if this fails, the id is stale and only makes a message vaguer.
+        // A clean end leaves no process id behind; if this fails, the id is stale and only makes a message vaguer. One that is
+        // only held is open for reading, and stays as it was.
         let _ = self.file.set_len(0);
     }
 }

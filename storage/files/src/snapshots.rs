@@ -245,7 +245,7 @@ pub(crate) fn list(root: &Path, expected: &Expected<'_>) -> Result<Listed, Snaps
     Ok(listed)
 }
 
-fn inspect(
+pub(crate) fn inspect(
     path: &Path,
     number: u64,
     expected: &Expected<'_>,

@@ -163,6 +163,16 @@ impl Survey {
     }
 }
 
+/// The header of a segment's file, or its copy at the end of a rewritten one; `None` if neither can be read and holds.
+pub(crate) fn file_header(file: &File, bytes: u64) -> Option<SegmentHeader> {
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    let front = file.read_exact_at(&mut block, 0).ok().and_then(|()| SegmentHeader::decode(&block));
+    let back = || {
+        bytes.checked_sub(SEGMENT_HEADER_BYTES as u64).and_then(|_| back_header(file, bytes).ok().flatten())
+    };
+    front.or_else(back)
+}
+
 fn read_header(file: &File, bytes: u64, manifest: &Manifest, log: LogId, number: u32) -> io::Result<Header> {
     let mut block = [0; SEGMENT_HEADER_BYTES];
     if bytes < SEGMENT_HEADER_BYTES as u64 {
