@@ -14,14 +14,15 @@ Examples:
   tidegate-log dump data --log 2/0
   tidegate-log verify data
   tidegate-log backup data /backups/monday
+  tidegate-log repair data --to data.repaired
   tidegate-log mark-restored data
   tidegate-log erase data --conversation 7:12 --sequences 3..9 --reason 'case 4711'
   tidegate-log erase data --list
 
 dump, verify and backup only read the data directory, and work beside a running gateway; its newest records are then in
-motion.";
+motion. repair only reads it, too, and needs the gateway to be stopped.";
 
-/// Looks into a tidegate data directory, copies it, and says that it was put back.
+/// Looks into a tidegate data directory, copies it, repairs it, and says that it was put back.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-log", version, about, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -45,6 +46,15 @@ pub(crate) enum Command {
     /// in the place of the data directory; its first start takes a new incarnation, so that clients drop what the backup
     /// does not have.
     Backup(BackupOptions),
+    /// Write a sound copy of a damaged directory to another one, which is empty or not there yet.
+    ///
+    /// Every record that its checksums prove is in the copy, identical, under the same location; what is lost keeps its place
+    /// and its sequence, and clients are told so. The damaged directory is not changed: keep it until the gateway runs well
+    /// on the copy. The copy is verified, and its first start takes a new incarnation, so that clients drop what it does not
+    /// have. Files that hold are hard links where both directories are on one file system: on a disk that fails, name another.
+    ///
+    /// Prints a line for every loss. Exits with 0 if the copy is sound, whatever was lost, with 1 if there can be none.
+    Repair(RepairOptions),
     /// Say that a directory was put back by other means than from a backup of this tool.
     ///
     /// Needed before the first start on a file-system snapshot, an rsync or a disk image that was put back: it may be older
@@ -71,6 +81,18 @@ pub(crate) struct BackupOptions {
     /// Leave out `token.secret`; then all tokens have to be made anew after a restore.
     #[arg(long)]
     pub(crate) without_secret: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RepairOptions {
+    /// The damaged data directory; no gateway may run on it.
+    pub(crate) dir: PathBuf,
+    /// Where the copy goes.
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    pub(crate) to: Option<PathBuf>,
+    /// Say what would be lost, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args, Debug)]

@@ -27,3 +27,20 @@ pub(crate) const fn name(kind: u16) -> Option<&'static str> {
 pub(crate) const fn is_sequenced(kind: u16) -> bool {
     kind < 16
 }
+
+/// Whether a record of this kind is a part of a folded state.
+pub(crate) const fn is_state(kind: u16) -> bool {
+    matches!(kind, 16 | 40)
+}
+
+/// Which part of how many a state's body is.
+pub(crate) fn state_part(body: &[u8]) -> Option<(u16, u16)> {
+    let (index, rest) = body.split_first_chunk()?;
+    let (count, _) = rest.split_first_chunk()?;
+    Some((u16::from_le_bytes(*index), u16::from_le_bytes(*count)))
+}
+
+/// Whether a record of this kind says nothing that is folded but its place.
+pub(crate) const fn is_message(kind: u16) -> bool {
+    kind == 1
+}

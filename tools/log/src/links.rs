@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
-use tidegate_storage_files::{DirView, SegmentReader};
+use tidegate_storage_files::{DirView, RepairSource, SegmentReader};
 use tidegate_storage_log::{PackedRecords, PageReader, ReadSpec, segment_header};
 
 /// What a link leads to.
@@ -35,6 +35,13 @@ impl Links {
         });
         let named = written().collect();
         Self { medium, reader: PageReader::new(), records: Vec::new(), named, has_dropped }
+    }
+
+    /// Those of a directory to repair: a segment that is neither there nor missing was let go.
+    pub(crate) fn of_source(source: &RepairSource) -> Self {
+        let named = source.logs().iter().flat_map(|log| &log.segments).copied().collect();
+        let (medium, reader) = (source.reader(), PageReader::new());
+        Self { medium, reader, records: Vec::new(), named, has_dropped: true }
     }
 
     /// Whether a link leads into a segment that retention removed: the manifest names no such one any more.

@@ -1,7 +1,8 @@
-//! `tidegate-log`: looks into a data directory and copies it, read-only, whether a gateway runs on it or not.
+//! `tidegate-log`: looks into a data directory and copies it, read-only, whether a gateway runs on it or not, and repairs one.
 //!
 //! `dump` prints records, `verify` proves that the log is whole, `backup` copies it. None of them takes the directory's lock nor
-//! changes anything in it. `mark-restored` does both. `erase` changes one list, beside a gateway.
+//! changes anything in it. `repair` makes a sound copy of a damaged one; it holds the lock meanwhile, and changes nothing either.
+//! `mark-restored` takes the lock and changes the manifest, `erase` one list, beside a gateway.
 #![forbid(unsafe_code)]
 
 mod backup;
@@ -12,9 +13,14 @@ mod faults;
 mod kinds;
 mod limits;
 mod links;
+mod losses;
+mod lost;
+mod mend;
 mod pass;
 mod preview;
+mod repair;
 mod snapshots;
+mod spines;
 mod streams;
 mod verify;
 
@@ -31,6 +37,7 @@ fn main() -> ExitCode {
         Command::Dump(options) => dump::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Backup(options) => backup::run(&options),
+        Command::Repair(options) => Ok(repair::run(&options)),
         Command::MarkRestored(options) => backup::mark_restored(&options),
         Command::Erase(options) => erase::run(&options),
     };

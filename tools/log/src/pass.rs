@@ -11,7 +11,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tidegate_ids::{LogId, StreamId};
 use tidegate_storage_files::{DirView, LogSegments};
 use tidegate_storage_log::{
-    Cut, Damage, DamageKind, FooterEntry, Medium, RecordView, Recovered, SegmentExtent, read_footer, recover,
+    Cut, Damage, DamageKind, FooterEntry, Lost, Medium, RecordView, Recovered, SegmentExtent, Witness,
+    read_footer, recover_telling,
 };
 
 /// What a pass found.
@@ -70,6 +71,32 @@ pub(crate) fn run(view: &DirView, bar: &ProgressBar) -> Found {
     found
 }
 
+/// Takes in the records of a log.
+struct Taking<'a, F> {
+    streams: &'a mut Streams,
+    faults: &'a mut Faults,
+    tally: Tally,
+    records: u64,
+    holes: u64,
+    moved: F,
+}
+
+impl<F: Fn(&RecordView<'_>)> Witness for Taking<'_, F> {
+    fn record(&mut self, record: &RecordView<'_>, _has_links: bool) {
+        if self.records.is_multiple_of(PROGRESS_RECORDS) {
+            (self.moved)(record);
+        }
+        self.records += 1;
+        self.holes += u64::from(record.is_hole());
+        self.tally.take(record);
+        self.streams.take(record, self.faults);
+    }
+
+    fn lost(&mut self, lost: &Lost) {
+        self.streams.take_lost(lost);
+    }
+}
+
 fn check_log(
     view: &DirView,
     listed: &LogSegments,
@@ -79,17 +106,12 @@ fn check_log(
 ) {
     found.logs += 1;
     found.segments += listed.segments.len();
-    let mut tally = Tally::new();
-    let (faults, records, holes) = (&mut found.faults, &mut found.records, &mut found.holes);
-    let recovered = recover(&mut view.reader(), &listed.segments, Some(view.directory()), |record| {
-        if records.is_multiple_of(PROGRESS_RECORDS) {
-            moved(&record);
-        }
-        *records += 1;
-        *holes += u64::from(record.is_hole());
-        tally.take(&record);
-        streams.take(&record, faults);
-    });
+    let faults = &mut found.faults;
+    let mut taking = Taking { streams, faults, tally: Tally::new(), records: 0, holes: 0, moved };
+    let directory = Some(view.directory());
+    let recovered = recover_telling(&mut view.reader(), &listed.segments, directory, &mut taking);
+    let Taking { mut tally, records, holes, .. } = taking;
+    (found.records, found.holes) = (found.records + records, found.holes + holes);
     tally.finish_segment();
     match recovered {
         Ok(recovered) => {

@@ -4,7 +4,7 @@ use crate::faults::Faults;
 use std::collections::HashMap;
 use tidegate_ids::{Location, LogId};
 use tidegate_storage_files::{DirView, SnapshotFile};
-use tidegate_storage_log::PreviousEnd;
+use tidegate_storage_log::{Covered, PreviousEnd};
 
 /// Where each segment of a log ends, as recovery found it.
 pub(crate) type Ends = HashMap<(LogId, u32), PreviousEnd>;
@@ -23,12 +23,22 @@ pub(crate) fn check(view: &DirView, ends: &Ends, faults: &mut Faults) -> usize {
     viewed.bad.len() + viewed.good.len()
 }
 
-fn check_one(file: &SnapshotFile, ends: &Ends, faults: &mut Faults) {
+/// How many entries of a snapshot hold, and whether the logs end where it says.
+pub(crate) fn sound_entries(file: &SnapshotFile, ends: &Ends) -> (u64, bool) {
+    let fits = file.header().covered.iter().all(|covered| found_end(covered, ends) == covered.previous);
+    (file.verify().entries, fits)
+}
+
+fn found_end(covered: &Covered, ends: &Ends) -> PreviousEnd {
+    // A segment that is gone was dropped after it was folded.
+    ends.get(&(covered.log, covered.previous.end.segment)).copied().unwrap_or(covered.previous)
+}
+
+/// Checks one snapshot.
+pub(crate) fn check_one(file: &SnapshotFile, ends: &Ends, faults: &mut Faults) {
     let path = file.path().display();
     for covered in &file.header().covered {
-        let (log, said) = (covered.log, covered.previous);
-        // A segment that is gone was dropped after it was folded.
-        let found = ends.get(&(log, said.end.segment)).copied().unwrap_or(said);
+        let (log, said, found) = (covered.log, covered.previous, found_end(covered, ends));
         if found != said {
             faults.add(|| {
                 format!(

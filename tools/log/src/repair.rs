@@ -1,0 +1,259 @@
+//! `repair`: a sound copy of a directory that is damaged, then a verification of the copy.
+
+use crate::cli::RepairOptions;
+use crate::faults::Faults;
+use crate::losses::{Loss, Losses};
+use crate::mend::{Mender, Mending};
+use crate::pass;
+use crate::snapshots::{self, Ends};
+use crate::verify::{bar, count};
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tidegate_ids::LogId;
+use tidegate_storage_files::{
+    Copied, CopyPlan, DirView, Problem, RepairSource, SnapshotFile, withdraw_copy, write_copy,
+};
+use tidegate_storage_log::{JudgedLog, SegmentState, judge};
+
+pub(crate) fn run(options: &RepairOptions) -> ExitCode {
+    match attempt(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-log: {}", crate::sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is to be copied.
+struct Judged {
+    logs: Vec<(LogId, JudgedLog)>,
+    found: Mending,
+    snapshots: Snapshots,
+}
+
+/// The snapshots that go along.
+#[derive(Default)]
+struct Snapshots {
+    kept: Vec<Arc<SnapshotFile>>,
+    /// Sentences about the others.
+    left_out: Vec<String>,
+    /// Entries of streams that are lost from the one that is not whole.
+    entries_lost: u64,
+}
+
+fn attempt(options: &RepairOptions) -> anyhow::Result<()> {
+    let source = RepairSource::open(&options.dir)?;
+    let judged = judge_all(&source)?;
+    tell(&source, &judged, &mut io::stdout().lock())?;
+    let Some(to) = options.to.as_deref().filter(|_| !options.dry_run) else {
+        println!("repair: {}; nothing was written", summary(&judged, None));
+        return Ok(());
+    };
+    let copied = copy(&source, to, &judged)?;
+    for (path, error) in &copied.left_behind {
+        eprintln!("tidegate-log: {} is not in the copy: {error}", path.display());
+    }
+    verify(to)?;
+    println!(
+        "repair: {}; the next start on {} takes a new incarnation",
+        summary(&judged, Some(&copied)),
+        to.display()
+    );
+    Ok(())
+}
+
+/// Reads everything there is.
+fn judge_all(source: &RepairSource) -> anyhow::Result<Judged> {
+    let bar = bar("reading {bar:40} {pos}/{len} segments {eta}");
+    bar.set_length(source.logs().iter().map(|log| log.segments.len() as u64).sum());
+    let there = source.snapshots()?;
+    let mut mender = Mender::new(source);
+    let mut logs = Vec::new();
+    for listed in source.logs() {
+        let covered = there.good.iter().flat_map(|file| &file.header().covered);
+        let ends =
+            covered.filter(|covered| covered.log == listed.log).map(|covered| covered.previous).collect();
+        mender.begin(listed.log);
+        let facts = source.facts(listed.log, ends);
+        let judged = judge(&mut source.reader(), &listed.segments, facts, &mut mender)
+            .with_context(|| format!("log {}", listed.log))?;
+        bar.inc(listed.segments.len() as u64);
+        logs.push((listed.log, judged));
+    }
+    let mut found = mender.found;
+    for (log, judged) in &mut logs {
+        let used =
+            found.linked.iter().copied().filter(|segment| judged.missing_behind.contains(segment)).max();
+        if let Some(last) = used {
+            judged.keep_missing_behind(last).with_context(|| format!("log {log}"))?;
+        }
+        let missing = judged.segments.iter().filter(|one| one.state == SegmentState::Missing);
+        missing.for_each(|one| {
+            found.losses.add(Loss::Segment { log: *log, segment: one.header.segment, is_used: true });
+        });
+        for &segment in &judged.missing_behind {
+            found.losses.add(Loss::Segment { log: *log, segment, is_used: false });
+        }
+    }
+    bar.finish_and_clear();
+    let snapshots = choose(source, &there.good, &logs, &found)?;
+    let bad = there.bad.iter().map(ToString::to_string);
+    let foreign = there.foreign.iter().map(|path| format!("{}: of another data directory", path.display()));
+    let left_out = bad.chain(foreign).chain(snapshots.left_out).collect();
+    Ok(Judged { logs, found, snapshots: Snapshots { left_out, ..snapshots } })
+}
+
+/// Which snapshots go along: those that are whole and fit the logs. If none of them holds what retention let go of, what is
+/// left of one that does.
+fn choose(
+    source: &RepairSource,
+    good: &[Arc<SnapshotFile>],
+    logs: &[(LogId, JudgedLog)],
+    found: &Mending,
+) -> anyhow::Result<Snapshots> {
+    let segments = logs.iter().flat_map(|(log, judged)| judged.segments.iter().map(|one| (*log, one)));
+    let ends: Ends = segments.map(|(log, one)| ((log, one.header.segment), one.end)).collect();
+    let needed = needed(source, logs, found);
+    let mut chosen = Snapshots::default();
+    let mut partial = None;
+    for file in good {
+        let mut faults = Faults::default();
+        snapshots::check_one(file, &ends, &mut faults);
+        if faults.count() == 0 {
+            chosen.kept.push(Arc::clone(file));
+            continue;
+        }
+        let (entries, fits) = snapshots::sound_entries(file, &ends);
+        if fits && holds(Some(file), &needed) && partial.is_none() {
+            partial = Some((Arc::clone(file), file.entry_count() - entries));
+        }
+        chosen.left_out.extend(faults.lines());
+    }
+    if holds(chosen.kept.first(), &needed) {
+        return Ok(chosen);
+    }
+    let Some((file, entries_lost)) = partial else {
+        bail!(
+            "{}: retention has let go of what only its snapshots hold, and none of these can be read: put a backup back",
+            source.path().display()
+        )
+    };
+    chosen.kept.retain(|older| older.number() < file.number());
+    chosen.kept.insert(0, file);
+    Ok(Snapshots { entries_lost, ..chosen })
+}
+
+/// For each log, up to which segment a snapshot must hold it.
+fn needed(source: &RepairSource, logs: &[(LogId, JudgedLog)], found: &Mending) -> BTreeMap<LogId, u32> {
+    let mut needed = found.let_go.clone();
+    for (log, judged) in logs {
+        let before = judged.segments.first().map_or(0, |first| first.header.previous.end.segment);
+        if before > 0 && !source.missing().contains(&before) {
+            let segment = needed.entry(*log).or_default();
+            *segment = before.max(*segment);
+        }
+    }
+    needed
+}
+
+fn holds(snapshot: Option<&Arc<SnapshotFile>>, needed: &BTreeMap<LogId, u32>) -> bool {
+    needed.iter().all(|(log, segment)| {
+        let covered = snapshot.iter().flat_map(|file| &file.header().covered);
+        let mut of_log = covered.filter(|covered| covered.log == *log);
+        of_log.any(|covered| covered.previous.end.segment >= *segment)
+    })
+}
+
+fn copy(source: &RepairSource, to: &Path, judged: &Judged) -> anyhow::Result<Copied> {
+    let bar = bar("writing {bar:40} {pos}/{len} segments {eta}");
+    let plan = CopyPlan {
+        logs: judged.logs.iter().map(|(log, judged)| (*log, &judged.segments[..])).collect(),
+        relinks: &judged.found.relinks,
+        snapshots: judged.snapshots.kept.clone(),
+        highest_segment: judged.found.highest_segment,
+    };
+    let copied = write_copy(source, to, &plan, |step| {
+        bar.set_length(step.of as u64);
+        bar.set_position(step.done as u64);
+    });
+    bar.finish_and_clear();
+    copied.with_context(|| format!("the copy in {} is not whole, remove it", to.display()))
+}
+
+/// The copy is believed only if it is verified.
+fn verify(to: &Path) -> anyhow::Result<()> {
+    let bar = bar("verifying {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    let faults = verify_with(to, &bar)?;
+    bar.finish_and_clear();
+    if faults.count() == 0 {
+        return Ok(());
+    }
+    withdraw_copy(to)?;
+    faults.lines().for_each(|line| eprintln!("damage: {line}"));
+    bail!(
+        "the copy in {} has {} and no MANIFEST, so that no gateway starts on it: remove it, and put a backup back",
+        to.display(),
+        count(faults.count(), "fault")
+    )
+}
+
+fn verify_with(to: &Path, bar: &ProgressBar) -> anyhow::Result<Faults> {
+    Ok(pass::run(&DirView::open(to)?, bar).faults)
+}
+
+fn tell(source: &RepairSource, judged: &Judged, out: &mut impl Write) -> io::Result<()> {
+    if let Some(why) = source.manifest_loss() {
+        writeln!(out, "made again from the segments: the MANIFEST ({why})")?;
+    }
+    let is_told = |problem: &Problem| matches!(problem, Problem::Missing);
+    for problem in source.problems().iter().filter(|one| !is_told(&one.problem)) {
+        writeln!(out, "left out: {problem}")?;
+    }
+    for (log, judged) in &judged.logs {
+        if let Some(cut) = judged.recovered.cut {
+            writeln!(
+                out,
+                "cut: log {log}: segment {}, bytes {} to {}: a tail that was never acknowledged",
+                cut.segment, cut.from, cut.to
+            )?;
+        }
+    }
+    let Snapshots { left_out, entries_lost, .. } = &judged.snapshots;
+    left_out.iter().try_for_each(|line| writeln!(out, "left out: {line}"))?;
+    if *entries_lost > 0 {
+        let streams = count(*entries_lost, "stream");
+        writeln!(
+            out,
+            "lost: the folded state of {streams}: no snapshot that is whole holds what retention let go of"
+        )?;
+    }
+    lines(&judged.found.losses, out)
+}
+
+fn lines(losses: &Losses, out: &mut impl Write) -> io::Result<()> {
+    losses.lines().try_for_each(|line| writeln!(out, "lost: {line}"))
+}
+
+fn summary(judged: &Judged, copied: Option<&Copied>) -> String {
+    let found = &judged.found;
+    let segments: usize = judged.logs.iter().map(|(_, judged)| judged.segments.len()).sum();
+    let rewritten = copied.map_or_else(String::new, |copied| format!(" ({} written anew)", copied.rewritten));
+    format!(
+        "{}, {}{rewritten}, {} kept, {}, {} missing, {}",
+        count(judged.logs.len() as u64, "log"),
+        count(segments as u64, "segment"),
+        count(found.records, "record"),
+        match found.losses.count() {
+            1 => String::from("1 loss"),
+            losses => format!("{losses} losses"),
+        },
+        count(found.sequences_missing, "sequence"),
+        count(judged.snapshots.kept.len() as u64, "snapshot"),
+    )
+}
