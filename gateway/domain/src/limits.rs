@@ -15,6 +15,10 @@ pub const CREDIT_FRAMES_MAX: u16 = 256;
 /// Bytes a device may leave unacknowledged (PROTOCOL, Credit).
 pub const CREDIT_BYTES_MAX: u32 = 256 * 1024;
 
+/// Ranges of a connected device that its user's stream does not say yet. The end of the connection and a checkpoint tell
+/// them all at once, so past it the oldest is told with each that opens.
+pub const UNTOLD_RANGES_MAX: usize = 256;
+
 /// How far back a duplicate is answered exactly (PROTOCOL, Semantics); an older one gets sequence 0.
 pub const DUPLICATES_ANSWERED_MAX: u64 = 256;
 

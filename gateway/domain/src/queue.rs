@@ -1,30 +1,45 @@
 //! A device's queue: a set of open ranges, and the window of its connection (DESIGN 6).
 //!
 //! The rules are those that held in the delivery model; the sentences that look pedantic each have a schedule that
-//! loses a message without them. In memory a range is (`from`, `next`, `seen`, `complete`). Only acknowledgement
-//! narrows; doing anything twice changes nothing; what must survive a crash is told as a [`QueueChange`].
+//! loses a message without them. A range that nobody drains is where it begins and its place in the order (decision
+//! 0014); what a connection knows of it beside (`next`, `seen`, `complete`) is made when it is touched and forgotten with
+//! the connection. Only acknowledgement narrows; doing anything twice changes nothing; what must survive a crash is
+//! told as a [`QueueChange`].
+//!
+//! Nothing here is done for every range at once: connecting, disconnecting and a checkpoint cost what the connection has
+//! touched, so a queue of ten thousand ranges holds up nobody.
 
+use crate::limits::UNTOLD_RANGES_MAX;
 use crate::{Window, WindowEntry, WindowPool};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ids::{ConversationId, PushNumber, Sequence};
+
+/// When a range opened, among those of its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Opened(u64);
 
 /// An open range of one conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenRange {
+struct OpenRange {
     /// The lowest sequence that is perhaps not acknowledged.
-    pub from: Sequence,
-    /// The next to push on this connection.
-    pub next: Sequence,
-    /// The highest consumed here, also while an answer is in flight.
-    pub seen: Sequence,
-    /// How far is known to be owed: the last complete answer, raised by what was consumed since. Unknown after
-    /// recovery and at every connect.
-    pub complete: Option<Sequence>,
+    from: Sequence,
+    opened: Opened,
 }
 
-impl OpenRange {
+/// What the present connection knows of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    /// The next to push.
+    next: Sequence,
+    /// The highest consumed here, also while an answer is in flight.
+    seen: Sequence,
+    /// How far is known to be owed: the last complete answer, raised by what was consumed since.
+    complete: Option<Sequence>,
+}
+
+impl Progress {
     const fn unknown(from: Sequence) -> Self {
-        Self { from, next: from, seen: Sequence(0), complete: None }
+        Self { next: from, seen: Sequence(0), complete: None }
     }
 
     fn has_more(&self) -> bool {
@@ -103,8 +118,19 @@ enum Link {
 #[derive(Clone, Debug)]
 pub struct DeviceQueue {
     ranges: BTreeMap<ConversationId, OpenRange>,
-    /// Conversations in the order their ranges opened; entries without a range are skipped.
-    order: VecDeque<ConversationId>,
+    /// The same, in the order in which they opened.
+    order: BTreeMap<Opened, ConversationId>,
+    next_opened: Opened,
+    /// Ranges that the user's stream does not say yet, at most [`UNTOLD_RANGES_MAX`]: opened or lowered while connected.
+    untold: BTreeSet<Opened>,
+    /// What a checkpoint said of the window: the stream says it until it is taken back, acknowledged or not.
+    said: BTreeMap<ConversationId, Sequence>,
+    /// Ranges that this connection has touched.
+    progress: BTreeMap<ConversationId, Progress>,
+    /// Every range from here on waits to be asked for.
+    waiting_from: Opened,
+    /// Ranges before it that have more.
+    waiting: BTreeSet<Opened>,
     window: Window,
     link: Link,
     asked: Option<ConversationId>,
@@ -113,15 +139,27 @@ pub struct DeviceQueue {
 
 impl Default for DeviceQueue {
     fn default() -> Self {
-        let (ranges, order) = (BTreeMap::new(), VecDeque::new());
-        Self { ranges, order, window: Window::new(1), link: Link::Down, asked: None, drain_done: true }
+        Self {
+            ranges: BTreeMap::new(),
+            order: BTreeMap::new(),
+            next_opened: Opened(0),
+            untold: BTreeSet::new(),
+            said: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            waiting_from: Opened(0),
+            waiting: BTreeSet::new(),
+            window: Window::new(1),
+            link: Link::Down,
+            asked: None,
+            drain_done: true,
+        }
     }
 }
 
 impl DeviceQueue {
-    /// Ranges, sorted by conversation.
-    pub fn ranges(&self) -> impl Iterator<Item = (&ConversationId, &OpenRange)> {
-        self.ranges.iter()
+    /// Where each range begins, in the order in which they opened.
+    pub fn ranges(&self) -> impl Iterator<Item = (ConversationId, Sequence)> {
+        self.order.values().filter_map(|id| Some((*id, self.ranges.get(id)?.from)))
     }
 
     /// How many ranges are open.
@@ -146,14 +184,12 @@ impl DeviceQueue {
     pub fn connect(&mut self, credit: u16) {
         assert_eq!(self.link, Link::Down, "the connection before was ended");
         assert_eq!(self.window.count(), 0, "its window was turned into ranges");
+        assert!(self.progress.is_empty() && self.waiting.is_empty(), "what it knew was forgotten");
         self.window = Window::new(credit);
         self.link = Link::Connecting;
         self.asked = None;
         self.drain_done = false;
-        for range in self.ranges.values_mut() {
-            range.next = range.from;
-            range.complete = None;
-        }
+        self.waiting_from = Opened(0);
     }
 
     /// The Welcome has left: pushes may follow.
@@ -163,56 +199,60 @@ impl DeviceQueue {
         }
     }
 
-    /// The connection is over: its window becomes ranges, and all of them are told as durable changes.
+    /// The connection is over: its window becomes ranges, and what is not durable yet is told.
     pub fn disconnect(&mut self, pool: &mut WindowPool, mut tell: impl FnMut(QueueChange)) {
         if self.link == Link::Down {
             return;
         }
         self.link = Link::Down;
         self.asked = None;
+        self.progress.clear();
+        self.waiting.clear();
         while let Some(entry) = self.window.pop(pool, PushNumber(u64::MAX)) {
             self.open(entry.conversation, entry.sequence);
         }
-        for (conversation, range) in &mut self.ranges {
-            range.next = range.from;
-            tell(QueueChange::Widen { conversation: *conversation, from: range.from });
-        }
+        self.take_back(pool, &mut tell);
+        self.tell_untold(usize::MAX, tell);
     }
 
-    /// A record owed to this device was consumed from the conversation's home.
+    /// A record owed to this device was consumed from the conversation's home. At most one change is told, which may be of
+    /// another conversation.
     pub fn consume(
         &mut self,
         entry: WindowEntry,
         pool: &mut WindowPool,
-        mut tell: impl FnMut(QueueChange),
+        tell: impl FnMut(QueueChange),
     ) -> Consumed {
         let (conversation, sequence) = (entry.conversation, entry.sequence);
         let can_push = self.link == Link::Up && self.window.has_credit(pool);
-        let Some(range) = self.ranges.get_mut(&conversation) else {
+        let Some(from) = self.ranges.get(&conversation).map(|range| range.from) else {
             if can_push {
                 return Consumed::Push(self.window.push(pool, entry));
             }
-            self.open_at_head(conversation, sequence);
-            if self.link == Link::Down {
-                tell(QueueChange::Widen { conversation, from: sequence });
+            self.open(conversation, sequence);
+            if self.link != Link::Down {
+                let progress = Progress { next: sequence, seen: sequence, complete: Some(sequence) };
+                self.progress.insert(conversation, progress);
             }
+            self.tell_one(tell);
             return Consumed::Queued;
         };
-        range.seen = range.seen.max(sequence);
-        let pushed_out = range.complete.is_some_and(|complete| complete < sequence);
-        if can_push && range.next == sequence && pushed_out {
-            range.next = sequence.next();
-            range.complete = Some(sequence);
-            return Consumed::Push(self.window.push(pool, entry));
-        }
-        range.complete = range.complete.map(|complete| complete.max(sequence));
-        if sequence < range.from {
-            range.from = sequence;
-            range.next = if self.link == Link::Down { sequence } else { range.next.min(sequence) };
-            if self.link == Link::Down {
-                tell(QueueChange::Widen { conversation, from: sequence });
+        if self.link != Link::Down {
+            let progress = self.progress.entry(conversation).or_insert(Progress::unknown(from));
+            progress.seen = progress.seen.max(sequence);
+            let pushed_out = progress.complete.is_some_and(|complete| complete < sequence);
+            if can_push && progress.next == sequence && pushed_out {
+                progress.next = sequence.next();
+                progress.complete = Some(sequence);
+                return Consumed::Push(self.window.push(pool, entry));
             }
+            progress.complete = progress.complete.map(|complete| complete.max(sequence));
         }
+        if sequence < from {
+            self.open(conversation, sequence);
+            self.tell_one(tell);
+        }
+        self.settle(&conversation);
         Consumed::Queued
     }
 
@@ -223,13 +263,9 @@ impl DeviceQueue {
         if self.link != Link::Up || self.asked.is_some() || !self.window.has_credit(pool) {
             return None;
         }
-        while self.order.front().is_some_and(|conversation| !self.ranges.contains_key(conversation)) {
-            self.order.pop_front();
-        }
-        let ready =
-            |conversation: &&ConversationId| self.ranges.get(*conversation).is_some_and(OpenRange::has_more);
-        let conversation = *self.order.iter().find(ready)?;
-        Some(AskedRange { conversation, from: self.ranges[&conversation].next })
+        let opened = self.first_waiting()?;
+        let conversation = *self.order.get(&opened)?;
+        Some(AskedRange { conversation, from: self.known(&conversation)?.next })
     }
 
     /// The request for this range has left.
@@ -246,8 +282,8 @@ impl DeviceQueue {
     /// Whether an answer still fits: its range is open, and it does not begin above the range's present `next`.
     #[must_use]
     pub fn accepts(&self, answer: &Answer) -> bool {
-        let range = self.ranges.get(&answer.conversation);
-        self.link == Link::Up && range.is_some_and(|range| answer.from <= range.next)
+        let progress = self.known(&answer.conversation);
+        self.link == Link::Up && progress.is_some_and(|progress| answer.from <= progress.next)
     }
 
     /// One record of an accepted answer. `Ok(None)`: below `next`, or the device's own, nothing to push.
@@ -260,28 +296,29 @@ impl DeviceQueue {
         own: bool,
         pool: &mut WindowPool,
     ) -> Result<Option<Push>, NoCredit> {
-        let Some(range) = self.ranges.get_mut(&entry.conversation) else { return Ok(None) };
-        if entry.sequence < range.next {
+        let has_credit = self.window.has_credit(pool);
+        let Some(progress) = self.touch(&entry.conversation) else { return Ok(None) };
+        if entry.sequence < progress.next {
             return Ok(None);
         }
         if own {
-            range.next = entry.sequence.next();
+            progress.next = entry.sequence.next();
             return Ok(None);
         }
-        if !self.window.has_credit(pool) {
+        if !has_credit {
             return Err(NoCredit);
         }
-        range.next = entry.sequence.next();
+        progress.next = entry.sequence.next();
         let number = self.window.push(pool, entry);
         Ok(Some(Push { number, sequence: entry.sequence }))
     }
 
     /// All records of an accepted answer were taken: what it covers without a record moves the range by itself.
     pub fn finish_answer(&mut self, answer: &Answer, pool: &WindowPool, tell: impl FnMut(QueueChange)) {
-        if let Some(range) = self.ranges.get_mut(&answer.conversation) {
-            range.next = range.next.max(answer.covered.next());
+        if let Some(progress) = self.touch(&answer.conversation) {
+            progress.next = progress.next.max(answer.covered.next());
             if answer.complete {
-                range.complete = Some(answer.covered.max(range.seen));
+                progress.complete = Some(answer.covered.max(progress.seen));
             }
         }
         self.narrow(&answer.conversation, pool, tell);
@@ -298,10 +335,11 @@ impl DeviceQueue {
         if !self.window.has_credit(pool) {
             return None;
         }
-        let range = self.ranges.get_mut(&answer.conversation)?;
-        let entry = WindowEntry { conversation: answer.conversation, sequence: range.next, bytes };
-        range.next = range.next.max(answer.covered.next());
-        range.complete = Some(answer.covered.max(range.seen));
+        let progress = self.touch(&answer.conversation)?;
+        let entry = WindowEntry { conversation: answer.conversation, sequence: progress.next, bytes };
+        progress.next = progress.next.max(answer.covered.next());
+        progress.complete = Some(answer.covered.max(progress.seen));
+        self.settle(&answer.conversation);
         Some(self.window.push(pool, entry))
     }
 
@@ -336,61 +374,173 @@ impl DeviceQueue {
     /// Whether `DrainDone` is due: every range that waited has been pushed or announced. True once per connection.
     pub fn take_drain_done(&mut self) -> bool {
         let due = self.link == Link::Up && !self.drain_done && self.asked.is_none();
-        let done = due && !self.ranges.values().any(OpenRange::has_more);
+        let done = due && self.first_waiting().is_none();
         self.drain_done |= done;
         done
     }
 
-    /// Folds a durable change.
+    /// Folds a durable change. A range that is set keeps its place in the order.
     pub fn apply(&mut self, change: &QueueChange) {
-        match *change {
-            QueueChange::Widen { conversation, from } => self.open(conversation, from),
-            QueueChange::Set { conversation, from: Some(from) } => {
-                self.ranges.remove(&conversation);
-                self.open(conversation, from);
+        let conversation = match *change {
+            QueueChange::Widen { conversation, from } => {
+                let opened = self.open(conversation, from);
+                if self.ranges.get(&conversation).is_some_and(|range| from <= range.from) {
+                    self.untold.remove(&opened);
+                }
+                return;
             }
-            QueueChange::Set { conversation, from: None } => {
-                self.ranges.remove(&conversation);
-            }
+            QueueChange::Set { conversation, .. } => conversation,
+        };
+        let QueueChange::Set { from: Some(from), .. } = *change else { return self.remove(&conversation) };
+        match self.ranges.get_mut(&conversation) {
+            Some(range) => range.from = from,
+            None => _ = self.open(conversation, from),
+        }
+        if let Some(range) = self.ranges.get(&conversation) {
+            self.untold.remove(&range.opened);
         }
     }
 
-    /// What a checkpoint must add for a connected device: its ranges and its window as ranges.
-    pub fn checkpoint(&self, pool: &WindowPool, mut tell: impl FnMut(QueueChange)) {
+    /// What a checkpoint must add for a connected device: what its user's stream does not say yet of its ranges, and its
+    /// window as ranges; what the checkpoint before said of the window and is acknowledged since is taken back. At most
+    /// [`UNTOLD_RANGES_MAX`] and two windows.
+    pub fn checkpoint(&mut self, pool: &WindowPool, mut tell: impl FnMut(QueueChange)) {
         if self.link == Link::Down {
             return;
         }
-        for (conversation, range) in &self.ranges {
-            tell(QueueChange::Widen { conversation: *conversation, from: range.from });
-        }
-        let mut lowest: BTreeMap<ConversationId, Sequence> = BTreeMap::new();
+        self.take_back(pool, &mut tell);
+        self.tell_untold(usize::MAX, &mut tell);
         for entry in self.window.entries(pool) {
-            let low = lowest.entry(entry.conversation).or_insert(entry.sequence);
-            *low = (*low).min(entry.sequence);
-        }
-        for (conversation, from) in lowest {
-            tell(QueueChange::Widen { conversation, from });
-        }
-    }
-
-    fn open(&mut self, conversation: ConversationId, from: Sequence) {
-        match self.ranges.get_mut(&conversation) {
-            Some(range) => {
-                range.from = range.from.min(from);
-                range.next = range.next.min(range.from);
+            let WindowEntry { conversation, sequence: from, .. } = entry;
+            let in_range = self.ranges.get(&conversation).is_some_and(|range| range.from <= from);
+            let in_said = self.said.get(&conversation).is_some_and(|said| *said <= from);
+            if !in_range && !in_said {
+                self.said.insert(conversation, from);
+                tell(QueueChange::Widen { conversation, from });
             }
-            None => self.insert(conversation, OpenRange::unknown(from)),
         }
     }
 
-    fn open_at_head(&mut self, conversation: ConversationId, at: Sequence) {
-        self.insert(conversation, OpenRange { from: at, next: at, seen: at, complete: Some(at) });
+    /// Checks what must always hold.
+    pub fn assert_invariants(&self) {
+        assert_eq!(self.ranges.len(), self.order.len());
+        assert!(self.ranges.iter().all(|(id, range)| self.order.get(&range.opened) == Some(id)));
+        assert!(self.untold.len() <= UNTOLD_RANGES_MAX, "the rest was told when it opened");
+        assert!(self.untold.iter().chain(&self.waiting).all(|opened| self.order.contains_key(opened)));
+        assert!(self.said.len() <= usize::from(crate::CREDIT_FRAMES_MAX), "as many as the window had");
+        let rests = self.untold.is_empty() && self.progress.is_empty() && self.said.is_empty();
+        assert!(self.link != Link::Down || rests, "the stream says all of a device that is away");
+        assert!(self.progress.keys().all(|id| self.ranges.contains_key(id)));
+        for (opened, id) in self.order.range(..self.waiting_from) {
+            let has_more = self.known(id).is_some_and(|progress| progress.has_more());
+            assert_eq!(self.waiting.contains(opened), has_more && self.link != Link::Down, "{id}");
+        }
     }
 
-    fn insert(&mut self, conversation: ConversationId, range: OpenRange) {
-        self.ranges.insert(conversation, range);
-        self.order.retain(|other| *other != conversation);
-        self.order.push_back(conversation);
+    /// Opens a range, or lowers one that is open; what is new by it is not told yet. Its place in the order.
+    fn open(&mut self, conversation: ConversationId, from: Sequence) -> Opened {
+        let Some(range) = self.ranges.get_mut(&conversation) else {
+            let opened = self.next_opened;
+            self.next_opened.0 += 1;
+            self.ranges.insert(conversation, OpenRange { from, opened });
+            self.order.insert(opened, conversation);
+            self.untold.insert(opened);
+            return opened;
+        };
+        if from < range.from {
+            range.from = from;
+            self.untold.insert(range.opened);
+            if let Some(progress) = self.progress.get_mut(&conversation) {
+                progress.next = progress.next.min(from);
+            }
+        }
+        range.opened
+    }
+
+    fn remove(&mut self, conversation: &ConversationId) {
+        if let Some(range) = self.ranges.remove(conversation) {
+            self.order.remove(&range.opened);
+            self.untold.remove(&range.opened);
+            self.waiting.remove(&range.opened);
+            self.progress.remove(conversation);
+        }
+    }
+
+    /// What this connection knows of an open range.
+    fn known(&self, conversation: &ConversationId) -> Option<Progress> {
+        let range = self.ranges.get(conversation)?;
+        Some(self.progress.get(conversation).copied().unwrap_or(Progress::unknown(range.from)))
+    }
+
+    fn touch(&mut self, conversation: &ConversationId) -> Option<&mut Progress> {
+        let range = self.ranges.get(conversation)?;
+        Some(self.progress.entry(*conversation).or_insert(Progress::unknown(range.from)))
+    }
+
+    /// The oldest range that has more. Those behind the last one asked for were not touched, or opened since.
+    fn first_waiting(&mut self) -> Option<Opened> {
+        let again = self.waiting.first().copied();
+        if again.is_some() {
+            return again;
+        }
+        loop {
+            let (opened, conversation) = self.order.range(self.waiting_from..).next()?;
+            let (opened, conversation) = (*opened, *conversation);
+            self.waiting_from = Opened(opened.0 + 1);
+            self.settle(&conversation);
+            if self.waiting.contains(&opened) {
+                return Some(opened);
+            }
+        }
+    }
+
+    /// Notes whether a range that was looked at has more.
+    fn settle(&mut self, conversation: &ConversationId) {
+        let Some(range) = self.ranges.get(conversation) else { return };
+        if range.opened >= self.waiting_from || self.link == Link::Down {
+            return;
+        }
+        let has_more = self.known(conversation).is_some_and(|progress| progress.has_more());
+        if has_more {
+            self.waiting.insert(range.opened);
+        } else {
+            self.waiting.remove(&range.opened);
+        }
+    }
+
+    /// Tells the oldest range that is untold: at once where the device is away, and where more is untold than a turn may
+    /// have to tell at the end of a connection.
+    fn tell_one(&mut self, tell: impl FnMut(QueueChange)) {
+        if self.link == Link::Down || self.untold.len() > UNTOLD_RANGES_MAX {
+            self.tell_untold(1, tell);
+        }
+    }
+
+    /// Tells what the stream does not say yet, in the order in which ranges opened.
+    fn tell_untold(&mut self, count: usize, mut tell: impl FnMut(QueueChange)) {
+        for _ in 0..count {
+            let Some(opened) = self.untold.pop_first() else { return };
+            let Some(conversation) = self.order.get(&opened).copied() else { continue };
+            let Some(range) = self.ranges.get(&conversation) else { continue };
+            tell(QueueChange::Widen { conversation, from: range.from });
+        }
+    }
+
+    /// Says of what the last checkpoint said of the window how much of it still holds.
+    fn take_back(&mut self, pool: &WindowPool, mut tell: impl FnMut(QueueChange)) {
+        for (conversation, said) in std::mem::take(&mut self.said) {
+            let range = self.ranges.get(&conversation);
+            let from = range.map(|range| range.from);
+            let lowest = self.window.lowest(pool, &conversation).into_iter().chain(from).min();
+            if let Some(range) = range.filter(|_| lowest == from) {
+                self.untold.remove(&range.opened);
+            } else if let Some(lowest) = lowest {
+                self.said.insert(conversation, lowest);
+            }
+            if lowest != Some(said) {
+                tell(QueueChange::Set { conversation, from: lowest });
+            }
+        }
     }
 
     /// Moves a range's lower end to what is not acknowledged, and removes it only when everything up to `seen` and up
@@ -401,17 +551,24 @@ impl DeviceQueue {
         pool: &WindowPool,
         mut tell: impl FnMut(QueueChange),
     ) {
+        let Some(progress) = self.known(conversation) else { return };
         let Some(range) = self.ranges.get_mut(conversation) else { return };
-        let lowest = self.window.lowest(pool, conversation).unwrap_or(range.next).min(range.next);
+        let lowest = self.window.lowest(pool, conversation).unwrap_or(progress.next).min(progress.next);
         let moved = lowest != range.from;
         range.from = lowest;
-        let finished = range.complete.is_some_and(|complete| range.from > complete);
+        let finished = progress.complete.is_some_and(|complete| lowest > complete);
         if finished {
-            self.ranges.remove(conversation);
+            self.remove(conversation);
+            self.said.remove(conversation);
             tell(QueueChange::Set { conversation: *conversation, from: None });
-        } else if moved {
+            return;
+        }
+        if moved {
+            self.untold.remove(&range.opened);
+            self.said.remove(conversation);
             tell(QueueChange::Set { conversation: *conversation, from: Some(lowest) });
         }
+        self.settle(conversation);
     }
 }
 

@@ -415,10 +415,17 @@ impl Shard {
         let all_done = self.boot.done == self.route.shards() && !self.walks.are_under_way();
         // A log that failed takes no checkpoint: the shard serves what there is, and the next start feeds it all again.
         let settled = all_done && self.owed.is_empty();
-        if settled && (self.latched || self.write_checkpoint(self.boot.ends.clone())) {
+        if settled && (self.latched || self.write_boot_checkpoint()) {
             self.boot.stage = Stage::Committing;
             self.after_commit(Waiting::Ready);
         }
+    }
+
+    fn write_boot_checkpoint(&mut self) -> bool {
+        let ends = std::mem::take(&mut self.boot.ends);
+        let written = self.write_checkpoint(&ends);
+        self.boot.ends = ends;
+        written
     }
 
     /// The start's checkpoint is committed.

@@ -3,11 +3,11 @@
 
 use crate::commit::Waiting;
 use crate::counters::Counter;
-use crate::limits::CHECKPOINT_USERS_PER_TURN;
+use crate::limits::{CHECKPOINT_RECORDS_PER_TURN, CHECKPOINT_USERS_PER_TURN};
 use crate::records::{RecordKind, write_checkpoint};
 use crate::shard::{Shard, Turn};
 use tidegate_domain::{QueueChange, UserRecord};
-use tidegate_ids::{DeviceId, LogId, MonotonicNs, Position, ShardIndex, StreamId};
+use tidegate_ids::{DeviceId, LogId, MonotonicNs, Position, ShardIndex, StreamId, UserId};
 use tidegate_storage_log::NewRecord;
 
 /// The present checkpoint.
@@ -90,32 +90,39 @@ impl Shard {
             return false;
         }
         if place < self.streams.users.places() {
-            self.checkpoint_users(place);
-            self.checkpoint.sweep = Some((vector, place + CHECKPOINT_USERS_PER_TURN));
+            let next = self.checkpoint_users(place);
+            self.checkpoint.sweep = Some((vector, next));
             return true;
         }
-        if !self.write_checkpoint(vector.clone()) {
+        if !self.write_checkpoint(&vector) {
             self.checkpoint.sweep = Some((vector, place));
         }
         false
     }
 
     /// Writes what only memory holds of the connected devices in a slice of the table.
-    fn checkpoint_users(&mut self, place: usize) {
-        let mut told: Vec<(tidegate_ids::UserId, DeviceId, QueueChange)> = Vec::new();
-        for user in self.streams.users.keys_from(place, CHECKPOINT_USERS_PER_TURN) {
-            let Some(hot) = self.streams.users.get(&user) else { continue };
-            for device in hot.user.devices.iter() {
-                device.queue.checkpoint(&self.window_pool, |change| told.push((user, device.id, change)));
+    /// The next place.
+    fn checkpoint_users(&mut self, place: usize) -> usize {
+        let Self { streams, window_pool, .. } = self;
+        let mut told: Vec<(UserId, DeviceId, QueueChange)> = Vec::new();
+        let end = streams.users.places().min(place + CHECKPOINT_USERS_PER_TURN);
+        let mut next = place;
+        while next < end && told.len() < CHECKPOINT_RECORDS_PER_TURN {
+            if let Some((user, hot)) = streams.users.at_place_mut(next) {
+                for device in hot.user.devices.iter_mut() {
+                    device.queue.checkpoint(window_pool, |change| told.push((user, device.id, change)));
+                }
             }
+            next += 1;
         }
         for (user, device, change) in told {
             self.append_user(user, UserRecord::Queue { device, change });
         }
+        next
     }
 
     /// Appends a checkpoint record; false if there was no room.
-    pub(crate) fn write_checkpoint(&mut self, vector: Vec<(LogId, Position)>) -> bool {
+    pub(crate) fn write_checkpoint(&mut self, vector: &[(LogId, Position)]) -> bool {
         write_checkpoint(vector.iter().copied(), &mut self.scratch);
         let appended = self.log.append(&NewRecord {
             stream: StreamId::SHARD,
@@ -126,7 +133,7 @@ impl Shard {
         });
         if appended.is_ok() {
             self.stats.count(Counter::Checkpoints);
-            self.after_commit(Waiting::Checkpoint(vector));
+            self.after_commit(Waiting::Checkpoint(vector.to_vec()));
         }
         appended.is_ok()
     }

@@ -107,9 +107,7 @@ impl Shard {
     /// records again.
     pub(crate) fn keep_ranges(&mut self, id: UserId) {
         let Some(hot) = self.streams.users.get(&id) else { return };
-        let ranges = |device: &tidegate_domain::Device| {
-            device.queue.ranges().map(|(id, range)| (*id, range.from)).collect::<Vec<_>>()
-        };
+        let ranges = |device: &tidegate_domain::Device| device.queue.ranges().collect::<Vec<_>>();
         let ranges: Vec<(ConversationId, Sequence)> = hot.user.devices.iter().flat_map(ranges).collect();
         for (conversation, from) in ranges {
             self.keep_range((id, conversation, None), from);

@@ -44,8 +44,12 @@ pub const LOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Connections looked at in one tick: a table of a million is swept in 10 s.
 pub const SWEEP_CONNECTIONS_PER_TICK: usize = 2560;
 
-/// Records a checkpoint writes in a turn (decision 0003).
+/// Places of the table of users that a checkpoint looks at in a turn (decision 0003).
 pub const CHECKPOINT_USERS_PER_TURN: usize = 256;
+
+/// Records after which a checkpoint's turn ends (decision 0003). One user's are not parted: ten devices with two full
+/// windows and as many ranges untold add 7,680 at most.
+pub const CHECKPOINT_RECORDS_PER_TURN: usize = 1024;
 
 /// Frames unanswered on one connection. PROTOCOL allows 256 in each conversation; this bounds all of them.
 pub const UNANSWERED_PER_CONNECTION_MAX: u32 = 1024;

@@ -98,14 +98,16 @@ impl Shard {
         let Some(hot) = streams.users.get_mut(&user) else { return };
         let bytes = push_bytes(shipped.stored.len()) as u32;
         let entry = WindowEntry { conversation, sequence, bytes };
-        let mut widened: [Option<DeviceId>; tidegate_domain::DEVICES_PER_USER_MAX] = Default::default();
+        let mut told: [Option<(DeviceId, QueueChange)>; tidegate_domain::DEVICES_PER_USER_MAX] =
+            Default::default();
         let HotUser { user: folded, sessions, .. } = hot;
         for (place, device) in folded.devices.iter_mut().enumerate() {
             if Some(device.id) == except {
                 continue;
             }
-            let durable = &mut widened[place];
-            match device.queue.consume(entry, window_pool, |_| *durable = Some(device.id)) {
+            let durable = &mut told[place];
+            let tell = |change| *durable = Some((device.id, change));
+            match device.queue.consume(entry, window_pool, tell) {
                 Consumed::Push(number) => {
                     let session = sessions.iter().find(|session| session.device == device.id);
                     let out = session.and_then(|session| connections.writer(session.connection));
@@ -127,8 +129,7 @@ impl Shard {
                 }
             }
         }
-        for device in widened.into_iter().flatten() {
-            let change = QueueChange::Widen { conversation, from: sequence };
+        for (device, change) in told.into_iter().flatten() {
             self.append_user(user, UserRecord::Queue { device, change });
         }
     }

@@ -91,8 +91,8 @@ pub(crate) fn write_user_state(user: &User, out: &mut Vec<u8>) {
     to.put(user.id).put(user.version.0).put(user.devices.count() as u32);
     for device in user.devices.iter() {
         to.put(device.id).put(device.registered).put(device.seen).put(device.queue.range_count() as u32);
-        for (conversation, range) in device.queue.ranges() {
-            to.put(*conversation).put(range.from);
+        for (conversation, from) in device.queue.ranges() {
+            to.put(conversation).put(from);
         }
     }
     to.put(user.conversations.len() as u32);

@@ -141,6 +141,12 @@ impl<K: Copy + Eq + Hash, V> HotTable<K, V> {
         self.slots.iter().skip(start).take(count).filter_map(|slot| slot.as_ref().map(|slot| slot.key))
     }
 
+    /// Who is at a place, to be looked after in a sweep: that is no use of the entry.
+    pub(crate) fn at_place_mut(&mut self, place: usize) -> Option<(K, &mut V)> {
+        let slot = self.slots.get_mut(place)?.as_mut()?;
+        Some((slot.key, &mut slot.value))
+    }
+
     /// How many places a sweep has.
     pub(crate) fn places(&self) -> usize {
         self.slots.len()

@@ -1,4 +1,5 @@
 use super::*;
+use crate::CREDIT_FRAMES_MAX;
 
 const CONVERSATION: ConversationId = ConversationId([0x80; 16]);
 const OTHER: ConversationId = ConversationId([0x81; 16]);
@@ -70,7 +71,8 @@ impl Bench {
     }
 
     fn range(&self) -> Option<(u64, u64)> {
-        self.queue.ranges.get(&CONVERSATION).map(|range| (range.from.0, range.next.0))
+        let next = self.queue.known(&CONVERSATION)?.next.0;
+        Some((self.queue.ranges[&CONVERSATION].from.0, next))
     }
 }
 
@@ -245,4 +247,212 @@ fn a_checkpoint_tells_ranges_and_windows_of_the_connected() {
     let mut folded = DeviceQueue::default();
     told.iter().for_each(|change| folded.apply(change));
     assert_eq!(folded.ranges[&CONVERSATION].from, Sequence(4));
+}
+
+fn id(number: u64) -> ConversationId {
+    ConversationId::group(u128::from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).to_be_bytes())
+}
+
+fn folded(told: &[QueueChange]) -> DeviceQueue {
+    let mut folded = DeviceQueue::default();
+    told.iter().for_each(|change| folded.apply(change));
+    folded
+}
+
+/// A state of ranges sorted by conversation, and a set that moved a range to the end, made "oldest first" a matter of
+/// luck after the first load.
+#[test]
+fn ranges_keep_the_order_in_which_they_opened() {
+    let mut queue = DeviceQueue::default();
+    let opened: Vec<ConversationId> = (0..50).map(id).collect();
+    for conversation in &opened {
+        queue.apply(&QueueChange::Widen { conversation: *conversation, from: Sequence(5) });
+    }
+    queue.apply(&QueueChange::Set { conversation: opened[0], from: Some(Sequence(6)) });
+    queue.apply(&QueueChange::Widen { conversation: opened[1], from: Sequence(2) });
+    queue.apply(&QueueChange::Set { conversation: opened[2], from: None });
+    queue.apply(&QueueChange::Widen { conversation: opened[2], from: Sequence(7) });
+    let found: Vec<(ConversationId, u64)> = queue.ranges().map(|(id, from)| (id, from.0)).collect();
+    let mut expected: Vec<(ConversationId, u64)> = opened.iter().map(|id| (*id, 5)).collect();
+    (expected[0].1, expected[1].1) = (6, 2);
+    expected.remove(2);
+    expected.push((opened[2], 7));
+    assert_eq!(found, expected);
+}
+
+/// The end of a connection wrote every range of the queue: a device with ten thousand of them that lost its connection
+/// each minute wrote a megabyte each time, in one turn.
+#[test]
+fn the_end_of_a_connection_tells_what_is_new_and_never_more_than_its_limit() {
+    let pool = &mut WindowPool::new(256);
+    let mut queue = DeviceQueue::default();
+    (0..10_000).for_each(|n| queue.apply(&QueueChange::Widen { conversation: id(n), from: Sequence(1) }));
+    let mut told = Vec::new();
+    queue.connect(CREDIT_FRAMES_MAX);
+    queue.disconnect(pool, |change| told.push(change));
+    assert_eq!(told, [], "the stream says all of it");
+    let untold = UNTOLD_RANGES_MAX + usize::from(CREDIT_FRAMES_MAX);
+    for round in 1..3 {
+        queue.connect(CREDIT_FRAMES_MAX);
+        queue.welcomed();
+        told.clear();
+        for n in 0..3000 {
+            let entry = WindowEntry { conversation: id(n + round * 20_000), sequence: Sequence(1), bytes: 1 };
+            let before = told.len();
+            queue.consume(entry, pool, |change| told.push(change));
+            assert!(told.len() - before <= 1, "a record tells one change at most");
+        }
+        assert_eq!(told.len(), 3000 - untold, "what is neither pushed nor waits for a checkpoint");
+        let mut at_checkpoint = 0;
+        if round == 1 {
+            queue.checkpoint(pool, |_| at_checkpoint += 1);
+        }
+        told.clear();
+        queue.disconnect(pool, |change| told.push(change));
+        assert_eq!(at_checkpoint + told.len(), untold, "each is told once");
+        assert!(round == 2 || told.is_empty(), "the checkpoint has told all of it");
+    }
+}
+
+/// A device with whatever happens to it, in an order that a seed decides.
+struct Chaos {
+    random: crate::Generator,
+    queue: DeviceQueue,
+    pool: WindowPool,
+    /// By conversation: the last sequence consumed.
+    heads: Vec<u64>,
+    told: Vec<QueueChange>,
+    /// Sequences that were pushed on this connection and not acknowledged, and all that were acknowledged.
+    pushed: Vec<(usize, u64)>,
+    stored: BTreeSet<(usize, u64)>,
+    acknowledged: u64,
+}
+
+impl Chaos {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: crate::Generator::new(seed),
+            queue: DeviceQueue::default(),
+            pool: WindowPool::new(6),
+            heads: vec![0; 12],
+            told: Vec::new(),
+            pushed: Vec::new(),
+            stored: BTreeSet::new(),
+            acknowledged: 0,
+        }
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        (self.random.next_u64() >> 33) as usize % count
+    }
+
+    fn consume(&mut self) {
+        let place = self.below(self.heads.len());
+        self.heads[place] += 1;
+        let entry = entry(id(place as u64), self.heads[place]);
+        let told = &mut self.told;
+        if let Consumed::Push(_) = self.queue.consume(entry, &mut self.pool, |change| told.push(change)) {
+            self.pushed.push((place, entry.sequence.0));
+        }
+    }
+
+    fn drain(&mut self) {
+        let Some(ask) = self.queue.next_ask(&self.pool) else { return };
+        let place = (0..self.heads.len()).find(|place| id(*place as u64) == ask.conversation).unwrap();
+        self.queue.asked(&ask);
+        let covered = self.heads[place].min(ask.from.0 + 2);
+        if self.below(3) == 0 {
+            self.consume();
+        }
+        let complete = covered >= self.heads[place];
+        let answer =
+            Answer { conversation: ask.conversation, from: ask.from, covered: Sequence(covered), complete };
+        self.queue.answered();
+        assert!(self.queue.accepts(&answer), "nothing has lowered it since");
+        let told = &mut self.told;
+        for sequence in ask.from.0..=covered {
+            match self.queue.push_answered(entry(ask.conversation, sequence), false, &mut self.pool) {
+                Ok(None) => {}
+                Ok(Some(push)) => self.pushed.push((place, push.sequence.0)),
+                Err(NoCredit) => {
+                    return self.queue.cut_answer(&answer, &self.pool, |change| told.push(change));
+                }
+            }
+        }
+        self.queue.finish_answer(&answer, &self.pool, |change| told.push(change));
+    }
+
+    fn acknowledge(&mut self) {
+        let count = self.below(self.pushed.len() + 1);
+        self.stored.extend(self.pushed.drain(..count));
+        self.acknowledged += count as u64;
+        let (told, number) = (&mut self.told, PushNumber(self.acknowledged));
+        self.queue.acknowledge(number, &mut self.pool, |change| told.push(change)).unwrap();
+    }
+
+    fn turn_over(&mut self) {
+        if self.queue.is_connected() {
+            let told = &mut self.told;
+            self.queue.disconnect(&mut self.pool, |change| told.push(change));
+            self.check_durable();
+            self.pushed.clear();
+            self.acknowledged = 0;
+        } else {
+            self.queue.connect(4);
+            self.queue.welcomed();
+        }
+    }
+
+    /// What the stream says is what memory holds, and covers everything that is not stored.
+    fn check_durable(&self) {
+        let folded = folded(&self.told);
+        let ranges: BTreeMap<ConversationId, Sequence> = folded.ranges().collect();
+        assert_eq!(ranges, self.queue.ranges().collect(), "the stream says something else");
+        for (place, head) in self.heads.iter().enumerate() {
+            let from = ranges.get(&id(place as u64)).map_or(u64::MAX, |from| from.0);
+            let lost = (1..=*head).find(|one| *one < from && !self.stored.contains(&(place, *one)));
+            assert_eq!(lost, None, "conversation {place}, range from {from}");
+        }
+    }
+
+    /// A crash at any moment: the stream, with what a checkpoint adds, covers everything that is not stored.
+    fn check_crash(&mut self) {
+        let mut told = Vec::new();
+        self.queue.checkpoint(&self.pool, |change| told.push(change));
+        self.told.extend(&told);
+        let ranges: BTreeMap<ConversationId, Sequence> = folded(&self.told).ranges().collect();
+        for (id, from) in self.queue.ranges() {
+            assert!(ranges.get(&id).is_some_and(|said| *said <= from), "{id} from {from} is not told");
+        }
+        for (place, sequence) in &self.pushed {
+            assert!(ranges.get(&id(*place as u64)).is_some_and(|said| said.0 <= *sequence));
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_the_stream_covers_what_is_not_acknowledged() {
+    for seed in 0..300 {
+        let mut chaos = Chaos::new(seed);
+        for _ in 0..400 {
+            match chaos.below(20) {
+                0 => chaos.turn_over(),
+                1 if chaos.queue.is_connected() => chaos.check_crash(),
+                2..=6 => chaos.acknowledge(),
+                7..=12 => chaos.drain(),
+                _ => chaos.consume(),
+            }
+            chaos.queue.assert_invariants();
+        }
+        if !chaos.queue.is_connected() {
+            chaos.turn_over();
+        }
+        for _ in 0..2000 {
+            chaos.drain();
+            chaos.acknowledge();
+        }
+        let all: usize = chaos.heads.iter().map(|head| *head as usize).sum();
+        assert_eq!((chaos.stored.len(), chaos.queue.range_count()), (all, 0), "seed {seed}");
+        assert_eq!(chaos.pool.free_count(), 6);
+    }
 }
