@@ -94,9 +94,7 @@ impl Shard {
         hot.since_state += 1;
         let wants_state = hot.since_state >= RECORDS_PER_STATE;
         journal.note(log.appended_through(), stream, streams.known(&stream), true);
-        let locator = streams.locate(stream);
-        locator.last = location;
-        locator.sequence = stamp.sequence;
+        streams.locate(&stream, |locator| (locator.last, locator.sequence) = (location, stamp.sequence));
         self.stats.count(Counter::CommandsAppended);
         if wants_state {
             self.write_conversation_state(&command.conversation);
@@ -139,9 +137,10 @@ impl Shard {
         self.no_segment |= appended == Err(AppendError::NoSegment);
         let location = appended?;
         self.note_change(stream, record.is_served());
-        let locator = self.streams.locate(stream);
-        locator.last = location;
-        locator.has_devices |= kind == RecordKind::DeviceRegistered;
+        self.streams.locate(&stream, |locator| {
+            locator.last = location;
+            locator.has_devices |= kind == RecordKind::DeviceRegistered;
+        });
         if let Some(hot) = self.streams.users.get_mut(&user) {
             hot.since_state += 1;
         }
@@ -174,7 +173,7 @@ impl Shard {
         self.scratch = bytes;
         let Some(state) = state else { return false };
         self.note_change(stream, false);
-        self.streams.locate(stream).state = state;
+        self.streams.locate(&stream, |locator| locator.state = state);
         if let Some(hot) = self.streams.conversations.get_mut(id) {
             hot.since_state = 0;
         }
@@ -200,9 +199,7 @@ impl Shard {
         self.scratch = bytes;
         let Some(state) = state else { return false };
         self.note_change(stream, false);
-        let locator = self.streams.locate(stream);
-        locator.state = state;
-        locator.last = Location::NONE;
+        self.streams.locate(&stream, |locator| (locator.state, locator.last) = (state, Location::NONE));
         if let Some(hot) = self.streams.users.get_mut(&id) {
             hot.since_state = 0;
         }

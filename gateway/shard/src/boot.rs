@@ -9,6 +9,7 @@ use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::cursor::{Ship, Shipper};
 use crate::limits::LOAD_BYTES_MAX;
+use crate::locators::{Locator, Locators};
 use crate::mesh_frame::Outcome;
 use crate::output::{Output, ReadRequest};
 use crate::port::Lane;
@@ -17,7 +18,6 @@ use crate::records::{RecordKind, Sequenced, read_checkpoint};
 use crate::shard::{Shard, Turn};
 use crate::snapshot::SnapshotPlanner;
 use crate::state::read_part;
-use crate::streams::{Locator, Locators};
 use crate::table::IdHash;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::Route;
@@ -242,7 +242,7 @@ pub(crate) struct Boot {
 #[derive(Debug)]
 struct Chunk {
     records: Vec<u8>,
-    /// Records done, and the next target of the one after them.
+    /// Bytes of records done, and the next target of the one after them.
     done: usize,
     target: u16,
     next: Position,
@@ -250,10 +250,10 @@ struct Chunk {
 
 impl ShardSeed {
     /// Splits into the table of streams and the rest.
-    pub(crate) fn open(self, hash: IdHash) -> (Locators, Boot) {
-        let mut locators = Locators::new(hash, self.covered);
+    pub(crate) fn open(self, hash: IdHash, locators_max: usize) -> (Locators, Boot) {
+        let mut locators = Locators::new(hash, self.covered, locators_max);
         for (stream, locator) in self.locators {
-            *locators.entry(stream) = locator;
+            locators.put(&stream, locator);
         }
         let boot = Boot {
             epoch: self.epoch,
@@ -351,14 +351,15 @@ impl Shard {
     fn feed_chunk(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(mut chunk) = self.boot.chunk.take() else { return true };
         let records = std::mem::take(&mut chunk.records);
-        for record in PackedRecords(&records).iter().skip(chunk.done) {
+        let mut rest = PackedRecords(&records[chunk.done..]).iter();
+        while let Some(record) = rest.next() {
             let fed = self.feed_record(&record, &mut chunk.target, turn);
             if !fed {
                 chunk.records = records;
                 self.boot.chunk = Some(chunk);
                 return false;
             }
-            chunk.done += 1;
+            chunk.done = records.len() - rest.rest_bytes();
             chunk.target = 0;
         }
         if let Some(feed) = self.boot.feeds.front_mut() {

@@ -107,6 +107,8 @@ counters! {
     CommitBytes = "commit_bytes",
     /// Streams loaded.
     Loads = "streams_loaded",
+    /// Entries of users' states and streams that loads folded.
+    LoadEntries = "load_entries",
     /// Streams begun from the snapshot.
     SnapshotLoads = "snapshot_loads",
     /// Streams evicted.

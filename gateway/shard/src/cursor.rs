@@ -322,20 +322,23 @@ impl Shard {
         let cursor = &mut cursors[target];
         let Some((records, done, next)) = cursor.chunk.take() else { return false };
         let mut shipper = Shipper { streams, route: *route, limits, shipping, stats, mesh: turn.mesh };
-        for (shipped, record) in PackedRecords(&records).iter().enumerate().skip(done) {
-            if shipped - done == CURSOR_RECORDS_PER_TURN {
-                cursor.chunk = Some((records, shipped, next));
+        let mut rest = PackedRecords(&records[done..]).iter();
+        for shipped in 0.. {
+            let done = records.len() - rest.rest_bytes();
+            if shipped == CURSOR_RECORDS_PER_TURN {
+                cursor.chunk = Some((records, done, next));
                 return true;
             }
+            let Some(record) = rest.next() else { break };
             let ship = shipper.ship(&record, record.location, ShardIndex(target as u16));
             if ship == Ship::NoRoom {
                 shipper.stats.count(Counter::CursorLagging);
-                cursor.chunk = Some((records, shipped, next));
+                cursor.chunk = Some((records, done, next));
                 return false;
             }
             if ship == Ship::Cold {
                 let stream = record.head.stream;
-                cursor.chunk = Some((records, shipped, next));
+                cursor.chunk = Some((records, done, next));
                 self.wait_for_cold(target, stream, turn);
                 return false;
             }

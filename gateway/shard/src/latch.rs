@@ -7,9 +7,9 @@
 use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::limits::WIDENED_MAX;
+use crate::locators::Locator;
 use crate::mesh_frame::{Outcome, Request};
 use crate::shard::{Shard, Turn};
-use crate::streams::Locator;
 use std::collections::VecDeque;
 use tidegate_domain::{Answer, UserRecord};
 use tidegate_ids::{

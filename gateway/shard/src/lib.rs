@@ -13,9 +13,11 @@
 
 mod append;
 mod boot;
+mod building;
 mod bytes;
 mod checkpoint;
 mod commit;
+mod compact;
 mod connection;
 mod counters;
 mod cursor;
@@ -29,6 +31,7 @@ mod latch;
 mod limits;
 mod list;
 mod load;
+mod locators;
 mod mesh_frame;
 mod output;
 mod owed;

@@ -38,6 +38,22 @@ pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
 /// reads at most about as many. A state of 500 members is 20 KiB against 1024 records of 200 B and more: a tenth.
 pub const RECORDS_PER_STATE: u64 = 1024;
 
+/// The same for a user whose memory is given to another, with a state of a few kilobytes: loading them again reads at most
+/// about as many records, each a read of its own where the log is cold.
+pub const USER_RECORDS_PER_STATE: u64 = 32;
+
+/// Ranges and conversations of a state that is written in one turn for that reason: 40 B each, so 160 KiB. A user with more
+/// has all of it in their stream, and the next snapshot makes a state of that off the shard's thread.
+pub const STATE_ENTRIES_MAX: usize = 4096;
+
+/// Entries of users' states and streams that are folded in a turn, of all loads together: a user with a hundred thousand
+/// ranges takes fifty turns of some hundred microseconds, and holds up nobody.
+pub const LOAD_ENTRIES_PER_TURN: usize = 2048;
+
+/// Entries of a table of hot streams that are looked at for one that may go. With none among them the newcomer is refused
+/// for the moment, and the next looks further on.
+pub const VICTIM_STEPS_MAX: usize = 4096;
+
 /// Bytes read at once for a load or a refeed.
 pub const LOAD_BYTES_MAX: usize = 1024 * 1024;
 

@@ -1,15 +1,16 @@
 //! Cold streams become hot: the newest folded state, then what follows it. A command for a cold stream waits in a
 //! bounded place; records for a cold user do not wait, they are appended to the stream unseen.
 
+use crate::building::{BuildingUser, Folding, Next};
 use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::event::ConnectionId;
-use crate::limits::LOAD_BYTES_MAX;
+use crate::limits::{LOAD_BYTES_MAX, LOAD_ENTRIES_PER_TURN, STATE_ENTRIES_MAX, USER_RECORDS_PER_STATE};
 use crate::output::ReadRequest;
 use crate::reads::ReadPurpose;
-use crate::records::{Sequenced, read_user};
+use crate::records::Sequenced;
 use crate::shard::{Shard, Turn};
-use crate::state::{read_conversation, read_part, read_user_state};
+use crate::state::{read_conversation, read_part};
 use crate::streams::{HotConversation, HotUser};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
@@ -29,22 +30,14 @@ pub(crate) enum Waiter {
 #[derive(Debug)]
 enum Building {
     Conversation(HotConversation),
-    User {
-        hot: HotUser,
-        /// Up to here the chain is folded.
-        folded: Location,
-        /// Where the chain being read began: folded up to here once all its pages are.
-        reading: Location,
-        /// Pages of a long chain, the newest first.
-        pages: Vec<Vec<u8>>,
-    },
+    User(Box<BuildingUser>),
 }
 
 impl Building {
     const fn mark_partial(&mut self) {
         match self {
             Self::Conversation(hot) => hot.is_partial = true,
-            Self::User { hot, .. } => hot.is_partial = true,
+            Self::User(user) => user.hot.is_partial = true,
         }
     }
 }
@@ -60,11 +53,12 @@ struct Load {
 pub(crate) struct Loads {
     loading: IdMap<StreamId, Load>,
     parked: usize,
+    folding: Folding,
 }
 
 impl Loads {
     pub(crate) fn new(hash: IdHash) -> Self {
-        Self { loading: IdMap::with_hasher(hash), parked: 0 }
+        Self { loading: IdMap::with_hasher(hash), parked: 0, folding: Folding::default() }
     }
 
     pub(crate) const fn parked(&self) -> usize {
@@ -103,23 +97,33 @@ impl Shard {
     fn load(&mut self, stream: StreamId, waiters: VecDeque<Waiter>, turn: &mut Turn<'_>) {
         let building = match stream.kind() {
             Some(StreamKind::Conversation(id)) => Building::Conversation(HotConversation::new(id)),
-            Some(StreamKind::User(id)) => {
-                let (folded, reading) = (Location::NONE, Location::NONE);
-                Building::User { hot: HotUser::new(id), folded, reading, pages: Vec::new() }
-            }
+            Some(StreamKind::User(id)) => Building::User(Box::new(BuildingUser::new(id))),
             _ => unreachable!("a shard's own stream is never loaded"),
         };
         self.loads.loading.insert(stream, Load { waiters, building });
         self.stats.count(Counter::Loads);
         let state = self.streams.locator(&stream).state;
         if state.is_none() && self.streams.locators.has_snapshot() {
+            self.note_read(&stream, None);
             return self.read_elsewhere(ReadPurpose::LoadSnapshot(stream), ReadRequest::Snapshot { stream });
         }
         if state.is_none() {
             return self.load_more(stream, turn);
         }
         let spec = ReadSpec::Chain { stream, last: state, stop: Location::NONE, limit: PAGE_RECORDS_MAX };
+        self.note_read(&stream, None);
         self.after_commit(Waiting::Read(ReadPurpose::LoadState(stream), spec));
+    }
+
+    /// A read of a user's stream is asked for.
+    fn note_read(&mut self, stream: &StreamId, chain: Option<Location>) {
+        if let Some(Building::User(user)) = self.building(stream) {
+            user.reads(chain);
+        }
+    }
+
+    fn building(&mut self, stream: &StreamId) -> Option<&mut Building> {
+        self.loads.loading.get_mut(stream).map(|load| &mut load.building)
     }
 
     /// The parts of the newest state have come.
@@ -146,10 +150,19 @@ impl Shard {
     /// The newest folded state cannot be read: folding begins further back, with the snapshot, or with the first record. A
     /// conversation has all its records; of a user, what was folded into that state is lost.
     pub(crate) fn on_state_lost(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
-        let Some(load) = self.loads.loading.get_mut(&stream) else { return };
-        load.building.mark_partial();
-        if self.streams.locators.has_snapshot() {
+        let has_snapshot = self.streams.locators.has_snapshot();
+        let Some(building) = self.building(&stream) else { return };
+        building.mark_partial();
+        if has_snapshot {
             return self.read_elsewhere(ReadPurpose::LoadSnapshot(stream), ReadRequest::Snapshot { stream });
+        }
+        self.begin_from_nothing(stream, turn);
+    }
+
+    /// There is no folded state: what follows begins with the first record.
+    fn begin_from_nothing(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
+        if let Some(Building::User(user)) = self.building(&stream) {
+            user.has_nothing();
         }
         self.load_more(stream, turn);
     }
@@ -163,7 +176,7 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         match end.records {
-            0 => self.load_more(stream, turn),
+            0 => self.begin_from_nothing(stream, turn),
             _ => {
                 self.stats.count(Counter::SnapshotLoads);
                 self.begin_from(stream, state, end.next, turn);
@@ -173,16 +186,13 @@ impl Shard {
 
     /// Goes on from a folded state that holds everything up to a record of the stream.
     fn begin_from(&mut self, stream: StreamId, state: &[u8], through: Location, turn: &mut Turn<'_>) {
-        let Some(load) = self.loads.loading.get_mut(&stream) else { return };
-        let begun = match &mut load.building {
+        let Some(building) = self.building(&stream) else { return };
+        let begun = match building {
             Building::Conversation(hot) => read_conversation(state).map(|(conversation, spine)| {
                 hot.conversation = conversation;
                 hot.spine = spine;
             }),
-            Building::User { hot, folded, .. } => read_user_state(state).map(|user| {
-                hot.user = user;
-                *folded = through;
-            }),
+            Building::User(user) => user.take_state(state, through).then_some(()),
         };
         match begun {
             Some(()) => self.load_more(stream, turn),
@@ -193,8 +203,8 @@ impl Shard {
     /// Asks for what follows, or finishes.
     fn load_more(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
         let locator = self.streams.locator(&stream);
-        let Some(load) = self.loads.loading.get_mut(&stream) else { return };
-        let spec = match &mut load.building {
+        let Some(building) = self.building(&stream) else { return };
+        let spec = match building {
             Building::Conversation(hot) => {
                 let from = hot.conversation.last.next();
                 (from <= locator.sequence).then_some(ReadSpec::Range {
@@ -208,16 +218,7 @@ impl Shard {
                     direction: Direction::Ascending,
                 })
             }
-            Building::User { folded, reading, .. } => {
-                *reading = locator.last;
-                let stop = *folded;
-                (locator.last > stop).then_some(ReadSpec::Chain {
-                    stream,
-                    last: locator.last,
-                    stop,
-                    limit: PAGE_RECORDS_MAX,
-                })
-            }
+            Building::User(_) => return self.fold_user(stream, turn),
         };
         match spec {
             Some(spec) => self.after_commit(Waiting::Read(ReadPurpose::LoadRecords(stream), spec)),
@@ -234,11 +235,11 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         let locator = self.streams.locator(&stream);
-        let Some(load) = self.loads.loading.get_mut(&stream) else { return };
+        let Some(building) = self.building(&stream) else { return };
         if end.damaged > 0 {
-            load.building.mark_partial();
+            building.mark_partial();
         }
-        match &mut load.building {
+        match building {
             Building::Conversation(hot) => {
                 let before = hot.conversation.last;
                 fold_conversation(hot, records);
@@ -255,21 +256,59 @@ impl Shard {
                 }
                 self.load_more(stream, turn);
             }
-            Building::User { hot, folded, reading, pages } => {
-                let goes_on = end.next > *folded && end.next != Location::SNAPSHOT;
+            Building::User(user) => {
+                let stop = user.folded();
+                let goes_on = end.next > stop && end.next != Location::SNAPSHOT;
                 let limited = end.records == PAGE_RECORDS_MAX && goes_on;
+                user.take_page(records, limited);
                 if limited {
-                    pages.push(records.to_vec());
-                    let (last, stop) = (end.next, *folded);
-                    let spec = ReadSpec::Chain { stream, last, stop, limit: PAGE_RECORDS_MAX };
+                    let spec = ReadSpec::Chain { stream, last: end.next, stop, limit: PAGE_RECORDS_MAX };
                     return self.after_commit(Waiting::Read(ReadPurpose::LoadRecords(stream), spec));
                 }
-                fold_user(hot, records);
-                while let Some(page) = pages.pop() {
-                    fold_user(hot, &page);
+                self.fold_user(stream, turn);
+            }
+        }
+    }
+
+    /// Folds what was read of users' streams, so many entries a turn.
+    pub(crate) fn run_loads(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.loads.folding.entries_left = LOAD_ENTRIES_PER_TURN;
+        for _ in 0..self.loads.folding.queue.len() {
+            let Some(stream) = self.loads.folding.queue.pop_front() else { break };
+            self.fold_user(stream, turn);
+        }
+        !self.loads.folding.queue.is_empty()
+    }
+
+    /// Goes on with a user: folds what was read, asks for what follows, or finishes.
+    fn fold_user(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
+        let before = self.loads.folding.entries_left;
+        let mut left = before;
+        let next = match self.building(&stream) {
+            Some(Building::User(user)) => user.fold(&mut left),
+            _ => return,
+        };
+        self.stats.add(Counter::LoadEntries, (before - left) as u64);
+        self.loads.folding.entries_left = left;
+        match next {
+            Next::Wait => {}
+            Next::Unreadable => self.fail_load(stream, turn),
+            Next::Fold => self.loads.folding.queue.push_back(stream),
+            Next::Folded(stop) => {
+                let last = self.streams.locator(&stream).last;
+                if last > stop {
+                    self.note_read(&stream, Some(last));
+                    let spec = ReadSpec::Chain { stream, last, stop, limit: PAGE_RECORDS_MAX };
+                    self.after_commit(Waiting::Read(ReadPurpose::LoadRecords(stream), spec));
+                    return;
                 }
-                *folded = *reading;
-                self.load_more(stream, turn);
+                // Room first: what is taken from `widened` is kept nowhere else after the log failed.
+                let has_room = !self.streams.users.is_full() || self.evict_user();
+                if !has_room || self.take_widened(&stream) {
+                    self.finish_load(stream, turn);
+                } else {
+                    self.loads.folding.queue.push_back(stream);
+                }
             }
         }
     }
@@ -278,7 +317,7 @@ impl Shard {
         let Some(load) = self.loads.loading.remove(&stream) else { return };
         let inserted = match load.building {
             Building::Conversation(hot) => self.insert_conversation(hot, turn),
-            Building::User { hot, .. } => self.insert_user(hot),
+            Building::User(user) => self.insert_user(user.hot),
         };
         self.loads.parked -= load.waiters.len();
         self.resume(load.waiters, inserted, turn);
@@ -320,42 +359,60 @@ impl Shard {
     }
 
     /// Puts a user into the table of hot ones, evicting another if it is full.
-    pub(crate) fn insert_user(&mut self, mut hot: HotUser) -> bool {
+    pub(crate) fn insert_user(&mut self, hot: HotUser) -> bool {
         if self.streams.users.is_full() && !self.evict_user() {
             return false;
         }
-        self.take_widened(&mut hot);
         self.streams.users.insert(hot.user.id, hot);
         true
     }
 
     /// A hot user's ranges may be narrowed: what their stream covered while they were cold counts no more. After the log
-    /// failed their stream lacks the newest.
-    fn take_widened(&mut self, hot: &mut HotUser) {
-        let user = hot.user.id;
-        let lowest = (user, ConversationId([0; 16]), None);
-        while let Some((key, from)) = self.widened.range(lowest..).next() {
+    /// failed their stream lacks the newest, all of which is taken at once. False if there is more than this turn has
+    /// entries for.
+    fn take_widened(&mut self, stream: &StreamId) -> bool {
+        let Self { loads, widened, latched, stats, .. } = self;
+        let Loads { loading, folding, .. } = loads;
+        let Some(Load { building: Building::User(user), .. }) = loading.get_mut(stream) else { return true };
+        let hot = &mut user.hot.user;
+        let lowest = (hot.id, ConversationId([0; 16]), None);
+        while let Some((key, from)) = widened.range(lowest..).next() {
             let (key, from) = (*key, *from);
             let (of, conversation, except) = key;
-            if of != user {
-                return;
+            if of != hot.id {
+                return true;
             }
-            if self.latched {
-                hot.user.apply(&UserRecord::WidenAll { except, conversation, from });
+            if folding.entries_left == 0 && !*latched {
+                return false;
             }
-            self.widened.remove(&key);
+            folding.entries_left = folding.entries_left.saturating_sub(1);
+            stats.count(Counter::LoadEntries);
+            if *latched {
+                hot.apply(&UserRecord::WidenAll { except, conversation, from });
+            }
+            widened.remove(&key);
         }
+        true
     }
 
     fn evict_user(&mut self) -> bool {
         let Some(id) = self.streams.users.victim(|hot| hot.sessions.is_empty()) else { return false };
-        let changed = self.streams.users.get(&id).is_some_and(|hot| hot.since_state > 0);
-        if changed && !self.write_user_state(id, tidegate_ids::WallMs(0)) {
+        if self.needs_state(id) && !self.write_user_state(id, tidegate_ids::WallMs(0)) {
             return false;
         }
         self.streams.users.remove(&id);
         self.stats.count(Counter::Evictions);
         true
+    }
+
+    /// Whether a user who leaves memory needs a state in the log. Who is away has everything in their stream, so it only
+    /// spares the next load a long chain; a large one is left to the next snapshot, off this thread.
+    fn needs_state(&self, id: UserId) -> bool {
+        let Some(hot) = self.streams.users.get(&id) else { return false };
+        // What the log was not told is in memory only.
+        let only_here = self.latched || !self.owed.is_empty();
+        let is_long = hot.since_state >= USER_RECORDS_PER_STATE && hot.entries() <= STATE_ENTRIES_MAX;
+        is_long || (only_here && hot.since_state > 0)
     }
 }
 
@@ -364,14 +421,5 @@ fn fold_conversation(hot: &mut HotConversation, records: &[u8]) {
     for view in PackedRecords(records).iter() {
         let Some(sequenced) = Sequenced::read(&view) else { continue };
         hot.fold(&sequenced.fold(&view, &mut users), view.placement.prev);
-    }
-}
-
-fn fold_user(hot: &mut HotUser, records: &[u8]) {
-    for view in PackedRecords(records).iter() {
-        if let Some(record) = read_user(&view) {
-            hot.user.apply(&record);
-            hot.since_state += 1;
-        }
     }
 }

@@ -123,7 +123,7 @@ impl Shard {
         assert!(setup.index.0 < shards, "the shard is one of the route's");
         let mut random = Generator::new(setup.seed);
         let hash = IdHash(random.next_u64());
-        let (locators, boot) = setup.seed_of_logs.open(hash);
+        let (locators, boot) = setup.seed_of_logs.open(hash, setup.limits.locators_max);
         Self {
             index: setup.index,
             route: setup.route,
@@ -223,6 +223,7 @@ impl Shard {
         self.leave_with_commit(turn);
         more |= self.run_cursors(turn);
         self.run_boot(turn);
+        more |= self.run_loads(turn);
         self.run_asks(turn);
         self.run_lists(turn);
         if !self.shutdown.is_sealing() {

@@ -4,13 +4,11 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::mesh_frame::{read_stay, write_stay};
-use std::collections::BTreeMap;
 use tidegate_domain::{
     Author, Conversation, ConversationEntry, DeviceNumbers, LastCommand, Lost, Membership, QueueChange, User,
 };
 use tidegate_ids::{
     ClientId, CommandNumber, ConversationId, Countable, DeviceId, Location, Sequence, UserId, UserVersion,
-    WallMs,
 };
 use tidegate_storage_log::Spine;
 
@@ -85,7 +83,8 @@ pub(crate) fn read_conversation(bytes: &[u8]) -> Option<(Conversation, Spine)> {
     Some((conversation, spine))
 }
 
-/// Writes a user's fold: devices with the durable ends of their ranges, conversations, version.
+/// Writes a user's fold: devices with the durable ends of their ranges, in the order in which these opened,
+/// conversations, version.
 pub(crate) fn write_user_state(user: &User, out: &mut Vec<u8>) {
     let mut to = Writer(out);
     to.put(user.id).put(user.version.0).put(user.devices.count() as u32);
@@ -104,38 +103,88 @@ pub(crate) fn write_user_state(user: &User, out: &mut Vec<u8>) {
 
 /// Reads what [`write_user_state`] wrote.
 pub(crate) fn read_user_state(bytes: &[u8]) -> Option<User> {
-    let mut from = Reader(bytes);
-    let mut user = User::new(from.take()?);
-    user.version = UserVersion(from.take()?);
-    let devices: u32 = from.take()?;
-    for _ in 0..devices {
-        let (id, registered, seen): (DeviceId, WallMs, WallMs) = (from.take()?, from.take()?, from.take()?);
-        user.devices.register(id, registered);
-        user.devices.saw(id, seen);
-        let ranges: u32 = from.take()?;
-        let queue = &mut user.devices.get_mut(id)?.queue;
-        for _ in 0..ranges {
-            let (conversation, at) = (from.take()?, from.take()?);
-            queue.apply(&QueueChange::Widen { conversation, from: at });
+    let mut reader = UserStateReader::new(bytes.to_vec())?;
+    let mut entries = usize::MAX;
+    reader.advance(&mut entries)?.then(|| reader.into_user())
+}
+
+/// Reads what [`write_user_state`] wrote, a few entries at a time.
+#[derive(Debug)]
+pub(crate) struct UserStateReader {
+    bytes: Vec<u8>,
+    done: usize,
+    user: User,
+    devices_left: u32,
+    /// The device whose ranges are read.
+    device: DeviceId,
+    ranges_left: u32,
+    conversations_left: Option<u32>,
+}
+
+impl UserStateReader {
+    /// Begins; `None` if that is no state.
+    pub(crate) fn new(bytes: Vec<u8>) -> Option<Self> {
+        let mut from = Reader(&bytes);
+        let mut user = User::new(from.take()?);
+        user.version = UserVersion(from.take()?);
+        let devices_left = from.take()?;
+        let done = bytes.len() - from.0.len();
+        let (device, ranges_left, conversations_left) = (DeviceId(0), 0, None);
+        Some(Self { bytes, done, user, devices_left, device, ranges_left, conversations_left })
+    }
+
+    /// Reads so many devices, ranges and conversations at most, and says whether that was all; `None` if it is no state.
+    pub(crate) fn advance(&mut self, entries: &mut usize) -> Option<bool> {
+        let Self { bytes, done, user, .. } = self;
+        let mut from = Reader(&bytes[*done..]);
+        while *entries > 0 {
+            if self.ranges_left > 0 {
+                let (conversation, at) = (from.take()?, from.take()?);
+                let queue = &mut user.devices.get_mut(self.device)?.queue;
+                queue.apply(&QueueChange::Widen { conversation, from: at });
+                self.ranges_left -= 1;
+            } else if self.devices_left > 0 {
+                let (id, registered, seen) = (from.take()?, from.take()?, from.take()?);
+                user.devices.register(id, registered);
+                user.devices.saw(id, seen);
+                (self.device, self.ranges_left) = (id, from.take()?);
+                self.devices_left -= 1;
+            } else {
+                match &mut self.conversations_left {
+                    None => self.conversations_left = Some(from.take()?),
+                    Some(0) => return Some(true),
+                    Some(left) => {
+                        *left -= 1;
+                        let (id, entry) = read_entry(&mut from)?;
+                        user.conversations.insert(id, entry);
+                    }
+                }
+            }
+            *entries -= 1;
         }
+        *done = bytes.len() - from.0.len();
+        Some(false)
     }
-    let count: u32 = from.take()?;
-    let mut conversations: BTreeMap<ConversationId, ConversationEntry> = BTreeMap::new();
-    for _ in 0..count {
-        let id = from.take()?;
-        let (joined, left): (Sequence, Sequence) = (from.take()?, from.take()?);
-        let left = (left.0 > 0).then_some(left);
-        let version = UserVersion(from.take()?);
-        conversations.insert(id, ConversationEntry { joined, left, version });
+
+    /// The user, once all was read.
+    pub(crate) fn into_user(self) -> User {
+        self.user
     }
-    user.conversations = conversations;
-    Some(user)
+}
+
+fn read_entry(from: &mut Reader<'_>) -> Option<(ConversationId, ConversationEntry)> {
+    let id = from.take()?;
+    let (joined, left): (Sequence, Sequence) = (from.take()?, from.take()?);
+    let left = (left.0 > 0).then_some(left);
+    let version = UserVersion(from.take()?);
+    Some((id, ConversationEntry { joined, left, version }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tidegate_domain::{Change, Record, UserRecord};
+    use tidegate_ids::WallMs;
 
     #[test]
     fn a_group_survives_its_bytes() {
@@ -158,6 +207,37 @@ mod tests {
         write_conversation(&group, &spine, &mut bytes);
         assert_eq!(read_conversation(&bytes), Some((group, spine)));
         (0..bytes.len()).for_each(|len| assert_eq!(read_conversation(&bytes[..len]), None));
+    }
+
+    /// A state was sorted by conversation, so after a load it was by luck which range was drained first.
+    #[test]
+    fn ranges_are_read_in_the_order_in_which_they_opened_a_few_at_a_time() {
+        let mut user = User::new(UserId(7));
+        for device in [1, 2, 3].map(DeviceId) {
+            user.apply(&UserRecord::Registered { device, time: WallMs(5) });
+        }
+        let conversation = |number: u8| ConversationId::group([number.wrapping_mul(37); 16]);
+        for number in 0..100 {
+            let (conversation, from) = (conversation(number), Sequence(u64::from(number) + 1));
+            user.apply(&UserRecord::Joined { conversation, at: Sequence(1) });
+            user.apply(&UserRecord::WidenAll { except: Some(DeviceId(2)), conversation, from });
+        }
+        let mut bytes = Vec::new();
+        write_user_state(&user, &mut bytes);
+        let mut reader = UserStateReader::new(bytes.clone()).unwrap();
+        let mut steps = 1;
+        while !reader.advance(&mut 7).unwrap() {
+            steps += 1;
+        }
+        assert_eq!(steps, (3 + 2 * 100 + 1 + 100) / 7 + 1);
+        let found = reader.into_user();
+        let ranges = |user: &User, device| -> Vec<(ConversationId, Sequence)> {
+            user.devices.get(DeviceId(device)).unwrap().queue.ranges().collect()
+        };
+        assert_eq!((ranges(&found, 1), ranges(&found, 3)), (ranges(&user, 1), ranges(&user, 3)));
+        let expected = (0..100).map(conversation).zip((1..).map(Sequence)).take(100).collect::<Vec<_>>();
+        assert_eq!(ranges(&found, 1), expected);
+        assert!(ranges(&found, 2).is_empty() && found.conversations == user.conversations);
     }
 
     #[test]

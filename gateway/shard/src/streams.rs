@@ -2,126 +2,13 @@
 
 use crate::event::ConnectionId;
 use crate::limits::{LOCATORS_RESERVE_SHARE, ShardLimits};
-use crate::table::{HotTable, IdHash, IdMap};
-use std::collections::hash_map::Entry;
-use std::hash::BuildHasher;
+use crate::locators::{Locator, Locators};
+use crate::table::{HotTable, IdHash};
 use tidegate_domain::{Conversation, Quota, Record, User};
 use tidegate_ids::{
     Attempt, ConversationId, DeviceId, Generation, Location, Sequence, StreamId, StreamKind, UserId,
 };
 use tidegate_storage_log::Spine;
-
-/// Where a stream's records are (DECISIONS, Log): 40 bytes with its key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Locator {
-    /// The last record that is linked: of a conversation the last sequenced one, of a user the last since the state.
-    pub(crate) last: Location,
-    /// The last part of the newest folded state.
-    pub(crate) state: Location,
-    /// The sequence of `last`, 0 in a user's stream.
-    pub(crate) sequence: Sequence,
-    /// A user's stream: whether a device ever registered; without one nothing is queued.
-    pub(crate) has_devices: bool,
-}
-
-const _: () = assert!(size_of::<(StreamId, Locator)>() <= 64);
-
-impl Locator {
-    /// Whether everything that it leads to lies in segments up to this one.
-    fn is_within(&self, segment: u32) -> bool {
-        self.last.segment <= segment && self.state.segment <= segment
-    }
-}
-
-/// Parts of the table of locators: each grows, and is swept, alone, so that no turn does so for millions.
-const PARTS: usize = 256;
-
-/// The locators of every stream with records that the newest snapshot does not hold, and of hot streams.
-#[derive(Debug)]
-pub(crate) struct Locators {
-    parts: Vec<IdMap<StreamId, Locator>>,
-    hash: IdHash,
-    count: usize,
-    /// The newest snapshot, if there is one, holds every record of this shard's streams up to this segment.
-    covered: Option<u32>,
-    /// The next part to sweep.
-    sweep: usize,
-}
-
-impl Locators {
-    pub(crate) fn new(hash: IdHash, covered: Option<u32>) -> Self {
-        let parts = (0..PARTS).map(|_| IdMap::with_hasher(hash)).collect();
-        Self { parts, hash, count: 0, covered, sweep: PARTS }
-    }
-
-    pub(crate) const fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether a snapshot may know what no locator leads to.
-    pub(crate) const fn has_snapshot(&self) -> bool {
-        self.covered.is_some()
-    }
-
-    pub(crate) fn get(&self, stream: &StreamId) -> Option<Locator> {
-        self.parts[self.part(stream)].get(stream).copied()
-    }
-
-    /// The locator of a stream, made if there is none.
-    pub(crate) fn entry(&mut self, stream: StreamId) -> &mut Locator {
-        let Self { parts, count, hash, .. } = self;
-        let part = &mut parts[part_of(hash, &stream)];
-        match part.entry(stream) {
-            Entry::Occupied(held) => held.into_mut(),
-            Entry::Vacant(place) => {
-                *count += 1;
-                place.insert(Locator::default())
-            }
-        }
-    }
-
-    pub(crate) fn remove(&mut self, stream: &StreamId) {
-        let place = part_of(&self.hash, stream);
-        self.count -= usize::from(self.parts[place].remove(stream).is_some());
-    }
-
-    /// A snapshot is there: what it holds needs no locator any more. Whether it holds more than the one before.
-    pub(crate) fn covered_by(&mut self, segment: u32) -> bool {
-        let is_newer = Some(segment) > self.covered;
-        if is_newer {
-            self.covered = Some(segment);
-            self.sweep = 0;
-        }
-        is_newer
-    }
-
-    /// Whether a sweep is under way.
-    pub(crate) const fn is_sweeping(&self) -> bool {
-        self.sweep < PARTS
-    }
-
-    /// Sweeps one part; `keep` says which streams need theirs in any case.
-    pub(crate) fn sweep_part(&mut self, keep: impl Fn(&StreamId) -> bool) {
-        let (Some(part), Some(covered)) = (self.parts.get_mut(self.sweep), self.covered) else { return };
-        self.sweep += 1;
-        self.count -= part.len();
-        part.retain(|stream, locator| !locator.is_within(covered) || keep(stream));
-        for locator in part.values_mut().filter(|locator| locator.state.segment <= covered) {
-            // The snapshot holds more than this state.
-            locator.state = Location::NONE;
-        }
-        self.count += part.len();
-    }
-
-    fn part(&self, stream: &StreamId) -> usize {
-        part_of(&self.hash, stream)
-    }
-}
-
-fn part_of(hash: &IdHash, stream: &StreamId) -> usize {
-    // The table inside a part uses the low and the highest bits.
-    (hash.hash_one(stream) >> 32) as usize % PARTS
-}
 
 /// A conversation in memory.
 #[derive(Debug)]
@@ -208,6 +95,12 @@ impl HotUser {
             since_state: 0,
             is_partial: false,
         }
+    }
+
+    /// What a state of them lists, about.
+    pub(crate) fn entries(&self) -> usize {
+        let ranges: usize = self.user.devices.iter().map(|device| device.queue.range_count()).sum();
+        ranges + self.user.conversations.len()
     }
 
     pub(crate) fn session(&self, device: DeviceId) -> Option<&Session> {
@@ -309,12 +202,15 @@ impl Streams {
     /// Gives a stream the locator it had, or none as it had none.
     pub(crate) fn put_back(&mut self, stream: StreamId, before: Option<Locator>) {
         match before {
-            Some(before) => *self.locators.entry(stream) = before,
+            Some(before) => self.locators.put(&stream, before),
             None => self.locators.remove(&stream),
         }
     }
 
-    pub(crate) fn locate(&mut self, stream: StreamId) -> &mut Locator {
-        self.locators.entry(stream)
+    /// Changes where a stream's records are, of one that had none too.
+    pub(crate) fn locate(&mut self, stream: &StreamId, change: impl FnOnce(&mut Locator)) {
+        let mut locator = self.locator(stream);
+        change(&mut locator);
+        self.locators.put(stream, locator);
     }
 }

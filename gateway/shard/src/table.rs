@@ -1,5 +1,6 @@
 //! A bounded table of what is hot: found by key, evicted by a clock hand (second chance).
 
+use crate::limits::VICTIM_STEPS_MAX;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -122,18 +123,23 @@ impl<K: Copy + Eq + Hash, V> HotTable<K, V> {
         self.slots[index as usize].take().map(|slot| slot.value)
     }
 
-    /// The next entry that was not used since the hand last passed and may go; two rounds at most.
+    /// The next entry that was not used since the hand last passed and may go; if a part of the table has none, the first
+    /// one there that may go.
     pub(crate) fn victim(&mut self, may_go: impl Fn(&V) -> bool) -> Option<K> {
-        for _ in 0..2 * self.slots.len() {
+        let mut used = None;
+        for _ in 0..VICTIM_STEPS_MAX.min(2 * self.slots.len()) {
             self.hand = if self.hand + 1 >= self.slots.len() { 0 } else { self.hand + 1 };
             let Some(slot) = &mut self.slots[self.hand] else { continue };
-            if slot.referenced {
-                slot.referenced = false;
-            } else if may_go(&slot.value) {
+            if !may_go(&slot.value) {
+                continue;
+            }
+            if !slot.referenced {
                 return Some(slot.key);
             }
+            slot.referenced = false;
+            used = used.or(Some(slot.key));
         }
-        None
+        used
     }
 
     /// Keys by place, from `start` on, for a sweep in slices: the keys of at most `count` places.
@@ -156,6 +162,22 @@ impl<K: Copy + Eq + Hash, V> HotTable<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A table in which everybody is connected was gone through twice for each newcomer.
+    #[test]
+    fn the_hand_looks_at_a_part_of_a_table_that_has_no_victim() {
+        let mut table = HotTable::new(10 * VICTIM_STEPS_MAX, IdHash(1));
+        (0..10 * VICTIM_STEPS_MAX).for_each(|key| table.insert(key, key));
+        let looked_at = std::cell::Cell::new(0);
+        let look = |may_go: bool| {
+            looked_at.set(looked_at.get() + 1);
+            may_go
+        };
+        assert_eq!(table.victim(|_| look(false)), None);
+        assert_eq!(looked_at.replace(0), VICTIM_STEPS_MAX);
+        assert!(table.victim(|value| look(value % 100 == 7)).is_some_and(|key| key % 100 == 7));
+        assert_eq!(looked_at.get(), VICTIM_STEPS_MAX, "all were used: the first that may go goes");
+    }
 
     #[test]
     fn the_hand_gives_a_second_chance_and_respects_what_must_stay() {

@@ -34,6 +34,14 @@ pub struct PackedIter<'a> {
     rest: &'a [u8],
 }
 
+impl PackedIter<'_> {
+    /// Bytes of the records that are still to come.
+    #[must_use]
+    pub const fn rest_bytes(&self) -> usize {
+        self.rest.len()
+    }
+}
+
 impl<'a> Iterator for PackedIter<'a> {
     type Item = RecordView<'a>;
 
