@@ -72,9 +72,6 @@ pub const SHARD_STACK_BYTES: usize = 8 << 20;
 /// Completions taken in one turn, so that sockets do not starve the mesh. The rest waits in the ring.
 pub const COMPLETIONS_PER_TURN: usize = 512;
 
-/// How often open ranges are counted: a walk over all users in memory, some milliseconds for 262,144 of them.
-pub const COUNT_RANGES_INTERVAL_MS: u64 = 5000;
-
 /// How often a shard says at most that its reads meet damage: a bad disk must not fill the other one with lines.
 pub const DAMAGE_LINE_INTERVAL_NS: u64 = 10_000_000_000;
 

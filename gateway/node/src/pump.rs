@@ -7,9 +7,7 @@
 mod outputs;
 
 use crate::clock::Clock;
-use crate::limits::{
-    COMPLETIONS_PER_TURN, COUNT_RANGES_INTERVAL_MS, DAMAGE_LINE_INTERVAL_NS, PUBLISH_INTERVAL_MS,
-};
+use crate::limits::{COMPLETIONS_PER_TURN, DAMAGE_LINE_INTERVAL_NS, PUBLISH_INTERVAL_MS};
 use crate::port::Rings;
 use crate::scans::Scans;
 use crate::segments::Segments;
@@ -131,7 +129,6 @@ pub struct Pump {
     clock: Clock,
     next_tick: MonotonicNs,
     next_publish: MonotonicNs,
-    next_count: MonotonicNs,
 }
 
 /// Whether the thread goes on.
@@ -178,7 +175,6 @@ impl Pump {
             clock: setup.clock,
             next_tick: MonotonicNs(0),
             next_publish: MonotonicNs(0),
-            next_count: MonotonicNs(0),
         }
     }
 
@@ -265,10 +261,7 @@ impl Pump {
             return;
         }
         self.next_publish = now.monotonic.after(PUBLISH_INTERVAL_MS * MonotonicNs::MILLISECOND);
-        if now.monotonic >= self.next_count {
-            self.next_count = now.monotonic.after(COUNT_RANGES_INTERVAL_MS * MonotonicNs::MILLISECOND);
-            self.core.shard.count_open_ranges();
-        }
+        self.core.shard.count_open_ranges();
         self.tell_streams();
         let core = &mut self.core;
         let measured = Measured {

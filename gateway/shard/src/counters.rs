@@ -161,6 +161,12 @@ pub struct ShardStats {
     pub pending: u64,
     /// Requests that wait for a cold stream.
     pub parked: u64,
+    /// Reads that wait or are under way.
+    pub reads: u64,
+    /// Pushes that are not acknowledged, of all connections.
+    pub window_entries: u64,
+    /// Bytes copied aside for incomplete frames and greetings.
+    pub held_bytes: u64,
     /// Bytes the slowest cursor lags behind the last commit.
     pub cursor_lag_bytes: u64,
     /// Whether the log failed and the shard is read-only.
@@ -190,6 +196,9 @@ impl Default for ShardStats {
             streams: 0,
             pending: 0,
             parked: 0,
+            reads: 0,
+            window_entries: 0,
+            held_bytes: 0,
             cursor_lag_bytes: 0,
             latched: false,
             no_segment: false,

@@ -387,7 +387,7 @@ impl Shard {
             let pushed = mesh.push(target, Lane::Results, &[&self.scratch]);
             assert!(pushed, "there was room");
         }
-        self.streams.conversations.remove(&id);
+        self.streams.remove_conversation(&id);
         self.stats.count(Counter::Evictions);
         true
     }

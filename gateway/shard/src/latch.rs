@@ -86,7 +86,7 @@ impl Shard {
     /// Drops a stream's fold; it is loaded from what is committed when somebody asks.
     fn fold_again(&mut self, stream: &StreamId) {
         match stream.kind() {
-            Some(StreamKind::Conversation(id)) => drop(self.streams.conversations.remove(&id)),
+            Some(StreamKind::Conversation(id)) => self.streams.remove_conversation(&id),
             Some(StreamKind::User(id)) => self.forget_user(id),
             _ => {}
         }

@@ -50,6 +50,13 @@ pub const STATE_ENTRIES_MAX: usize = 4096;
 /// ranges takes fifty turns of some hundred microseconds, and holds up nobody.
 pub const LOAD_ENTRIES_PER_TURN: usize = 2048;
 
+/// Conversations that make room for one: the largest group has 8,192 stays, usual ones 500. If these hold fewer the next
+/// insertion goes on, so what is above the limit is what those in between brought.
+pub const EVICTIONS_PER_INSERTION: usize = 32;
+
+/// Users whose open ranges are counted at a time.
+pub const COUNT_USERS_PER_CALL: usize = 4096;
+
 /// Entries of a table of hot streams that are looked at for one that may go. With none among them the newcomer is refused
 /// for the moment, and the next looks further on.
 pub const VICTIM_STEPS_MAX: usize = 4096;
@@ -119,6 +126,9 @@ pub struct ShardLimits {
     pub hot_users_max: usize,
     /// Conversations in memory. Past it, with none to evict, commands get `OVERLOADED`.
     pub hot_conversations_max: usize,
+    /// Stays of the groups in memory, 32 bytes each, and as much again in slices on all shards together. Past it a group that
+    /// becomes hot takes the place of others, as many as its members need, and is loaded again for its next message.
+    pub hot_stays_max: usize,
     /// Streams with a locator: those with records that the newest snapshot does not hold. Three quarters full starts a
     /// snapshot; full answers `OVERLOADED`.
     pub locators_max: usize,
@@ -161,6 +171,7 @@ impl Default for ShardLimits {
             mesh_frame_bytes_max: MESH_FRAME_BYTES_MAX,
             hot_users_max: 262_144,
             hot_conversations_max: 131_072,
+            hot_stays_max: 524_288,
             locators_max: 2_097_152,
             cursor_lag_bytes_max: 2 * 1024 * 1024,
             listed_members_max: 64,

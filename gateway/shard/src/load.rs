@@ -5,7 +5,9 @@ use crate::building::{BuildingUser, Folding, Next};
 use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::event::ConnectionId;
-use crate::limits::{LOAD_BYTES_MAX, LOAD_ENTRIES_PER_TURN, STATE_ENTRIES_MAX, USER_RECORDS_PER_STATE};
+use crate::limits::{
+    EVICTIONS_PER_INSERTION, LOAD_BYTES_MAX, LOAD_ENTRIES_PER_TURN, STATE_ENTRIES_MAX, USER_RECORDS_PER_STATE,
+};
 use crate::output::ReadRequest;
 use crate::reads::ReadPurpose;
 use crate::records::Sequenced;
@@ -349,12 +351,21 @@ impl Shard {
         }
     }
 
-    /// Puts a conversation into the table of hot ones, evicting another if it is full.
+    /// Puts a conversation into the table of hot ones, evicting others if it is full, or if they hold too many stays.
     pub(crate) fn insert_conversation(&mut self, hot: HotConversation, turn: &mut Turn<'_>) -> bool {
-        if self.streams.conversations.is_full() && !self.evict_conversation(turn.mesh) {
+        for _ in 0..EVICTIONS_PER_INSERTION {
+            let stays = self.streams.hot_stays() + hot.stays();
+            if stays <= self.limits.hot_stays_max && !self.streams.conversations.is_full() {
+                break;
+            }
+            if !self.evict_conversation(turn.mesh) {
+                break;
+            }
+        }
+        if self.streams.conversations.is_full() {
             return false;
         }
-        self.streams.conversations.insert(hot.conversation.id, hot);
+        self.streams.insert_conversation(hot);
         true
     }
 

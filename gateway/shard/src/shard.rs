@@ -9,7 +9,7 @@ use crate::cursor::Cursors;
 use crate::event::Event;
 use crate::greet::Adoptions;
 use crate::latch::Journal;
-use crate::limits::{MESH_FRAMES_PER_TURN, ShardLimits};
+use crate::limits::{COUNT_USERS_PER_CALL, MESH_FRAMES_PER_TURN, ShardLimits};
 use crate::list::Lists;
 use crate::load::Loads;
 use crate::output::Output;
@@ -105,6 +105,8 @@ pub struct Shard {
     pub(crate) frame: Vec<u8>,
     pub(crate) buffers: Vec<Vec<u8>>,
     pub(crate) stats: ShardStats,
+    /// The walk that counts open ranges: its next place, and what it has found.
+    range_count: (usize, usize),
     pub(crate) last_second: MonotonicNs,
     /// The wall clock of the last event or turn.
     pub(crate) last_wall: WallMs,
@@ -165,6 +167,7 @@ impl Shard {
             frame: Vec::new(),
             buffers: Vec::new(),
             stats: ShardStats::default(),
+            range_count: (0, 0),
             last_second: MonotonicNs(0),
             last_wall: WallMs(0),
         }
@@ -253,6 +256,9 @@ impl Shard {
         self.stats.streams = self.streams.locators.len() as u64;
         self.stats.pending = self.commits.len() as u64;
         self.stats.parked = self.loads.parked() as u64;
+        self.stats.reads = self.reads.len() as u64;
+        self.stats.window_entries = (self.limits.window_entries_max - self.window_pool.free_count()) as u64;
+        self.stats.held_bytes = self.held_bytes as u64;
         self.stats.cursor_lag_bytes = self.cursors.lag_bytes(&self.log);
         self.stats.latched = self.latched;
         let starts_without = !self.boot.is_ready() && self.log.spare_segments() == 0;
@@ -263,13 +269,32 @@ impl Shard {
         &self.stats
     }
 
-    /// Counts the open ranges of the users in memory: a walk over them, for an operator who asks.
+    /// Goes on counting the open ranges of the users in memory, for an operator who asks: some of them at each call, so that
+    /// nobody waits for a walk over all. The figure is that of the last walk that came to its end.
     pub fn count_open_ranges(&mut self) {
         let users = &self.streams.users;
+        let (start, so_far) = self.range_count;
         let of = |id: UserId| {
             users.get(&id).map_or(0, |hot| hot.user.devices.iter().map(|d| d.queue.range_count()).sum())
         };
-        self.stats.open_ranges = users.keys_from(0, users.places()).map(of).sum::<usize>() as u64;
+        let counted = so_far + users.keys_from(start, COUNT_USERS_PER_CALL).map(of).sum::<usize>();
+        let next = start + COUNT_USERS_PER_CALL;
+        if next >= users.places() {
+            self.stats.open_ranges = counted as u64;
+        }
+        self.range_count = if next < users.places() { (next, counted) } else { (0, 0) };
+    }
+
+    /// Bytes of the heap that the table of streams holds, whatever is in it.
+    #[must_use]
+    pub fn locator_bytes(&self) -> usize {
+        self.streams.locators.heap_bytes()
+    }
+
+    /// Stays in the slices of large groups that this shard was given.
+    #[must_use]
+    pub fn slice_stays(&self) -> usize {
+        self.slices.values().map(|slice| slice.stays().len()).sum()
     }
 
     /// Whether connections may be accepted.

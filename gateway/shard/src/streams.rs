@@ -38,6 +38,11 @@ impl HotConversation {
         }
     }
 
+    /// Stays that it holds.
+    pub(crate) fn stays(&self) -> usize {
+        self.conversation.membership.stays().len()
+    }
+
     /// Folds a record that was read again; `prev` is the link that it has. Behind a gap, what lay there is lost: its places in
     /// the order stay taken, and links to it lead to about where it was.
     pub(crate) fn fold(&mut self, record: &Record<'_>, prev: Location) {
@@ -118,6 +123,8 @@ pub(crate) struct Streams {
     pub(crate) users: HotTable<UserId, HotUser>,
     pub(crate) conversations: HotTable<ConversationId, HotConversation>,
     pub(crate) locators: Locators,
+    /// Stays of the groups in memory: every shard that has members of a sliced one has as much of it again.
+    hot_stays: usize,
     locators_max: usize,
     /// How many users got a place above that.
     reserve_used: usize,
@@ -129,9 +136,31 @@ impl Streams {
             users: HotTable::new(limits.hot_users_max, hash),
             conversations: HotTable::new(limits.hot_conversations_max, hash),
             locators,
+            hot_stays: 0,
             locators_max: limits.locators_max,
             reserve_used: 0,
         }
+    }
+
+    /// Stays of the groups in memory.
+    pub(crate) const fn hot_stays(&self) -> usize {
+        self.hot_stays
+    }
+
+    /// Puts a conversation into memory; the caller has made room.
+    pub(crate) fn insert_conversation(&mut self, hot: HotConversation) {
+        self.hot_stays += hot.stays();
+        self.conversations.insert(hot.conversation.id, hot);
+    }
+
+    /// Takes a conversation out of memory.
+    pub(crate) fn remove_conversation(&mut self, id: &ConversationId) {
+        self.hot_stays -= self.conversations.remove(id).map_or(0, |hot| hot.stays());
+    }
+
+    /// A membership in memory has grown by so many stays.
+    pub(crate) const fn add_stays(&mut self, count: usize) {
+        self.hot_stays += count;
     }
 
     pub(crate) fn locator(&self, stream: &StreamId) -> Locator {

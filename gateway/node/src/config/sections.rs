@@ -209,6 +209,7 @@ pub struct ConfigLimits {
     pub connections_max: usize,
     pub hot_users_max: usize,
     pub hot_conversations_max: usize,
+    pub hot_stays_max: usize,
     pub locators_max: usize,
     pub listed_members_max: usize,
     pub window_entries_max: usize,
@@ -241,6 +242,7 @@ impl Default for ConfigLimits {
             connections_max: limits.connections_max,
             hot_users_max: limits.hot_users_max,
             hot_conversations_max: limits.hot_conversations_max,
+            hot_stays_max: limits.hot_stays_max,
             locators_max: limits.locators_max,
             listed_members_max: limits.listed_members_max,
             window_entries_max: limits.window_entries_max,
@@ -268,6 +270,7 @@ impl ConfigLimits {
             connections_max: self.connections_max,
             hot_users_max: self.hot_users_max,
             hot_conversations_max: self.hot_conversations_max,
+            hot_stays_max: self.hot_stays_max,
             locators_max: self.locators_max,
             listed_members_max: self.listed_members_max,
             window_entries_max: self.window_entries_max,
@@ -294,6 +297,7 @@ impl ConfigLimits {
         within("limits.connections_max", self.connections_max, 1, 1 << 20)?;
         within("limits.hot_users_max", self.hot_users_max, 1, TABLE_MAX)?;
         within("limits.hot_conversations_max", self.hot_conversations_max, 1, TABLE_MAX)?;
+        within("limits.hot_stays_max", self.hot_stays_max, 8192, TABLE_MAX)?;
         within("limits.locators_max", self.locators_max, 1, TABLE_MAX)?;
         within("limits.listed_members_max", self.listed_members_max, 1, 4096)?;
         within("limits.window_entries_max", self.window_entries_max, 1, TABLE_MAX)?;
