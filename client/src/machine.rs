@@ -10,6 +10,7 @@
 mod acks;
 mod asks;
 mod commands;
+mod holed;
 mod inbound;
 mod link;
 mod outbound;
@@ -29,10 +30,10 @@ use crate::stored::{Command, Stored, StoredCommand, StoredConversation};
 use acks::{Acks, Marks};
 use asks::Asks;
 use commands::Creations;
+use holed::{Hole, Holed};
 use link::Link;
 use requests::Notices;
 use resync::Sync;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tidegate_ids::{
     Attempt, CommandNumber, ConversationId, DeviceId, Incarnation, MonotonicNs, Sequence, UserId, UserVersion,
@@ -57,8 +58,8 @@ pub struct Machine {
     table: Conversations,
     /// Conversations with commands, in the order in which they may send.
     sending: Vec<u32>,
-    /// Conversations with holes, in the order in which they may ask.
-    holed: VecDeque<u32>,
+    /// Conversations with holes.
+    holed: Holed,
     outbox_commands: usize,
     outbox_bytes: usize,
     spares: Vec<Vec<u8>>,
@@ -94,7 +95,7 @@ impl Machine {
             link: Link::new(!token.is_empty()),
             table: Conversations::default(),
             sending: Vec::new(),
-            holed: VecDeque::new(),
+            holed: Holed::default(),
             outbox_commands: 0,
             outbox_bytes: 0,
             spares: Vec::new(),
@@ -120,11 +121,12 @@ impl Machine {
         row.duty_to = stored.duty_to;
         if row.hole().is_some() && row.holes.is_none() {
             row.holes = Some(Box::new(Holes::default()));
-            self.holed.push_back(index as u32);
+            self.note_holes(index, false);
         }
         if stored.outbox.is_empty() {
             return;
         }
+        let row = self.table.row(index);
         let outbox = row.outbox.get_or_insert_default();
         if outbox.is_empty() {
             self.sending.push(index as u32);
@@ -231,21 +233,17 @@ impl Machine {
     /// Keeps the list of conversations with holes.
     fn note_holes(&mut self, index: usize, was_waiting: bool) {
         let row = self.table.row(index);
-        match (was_waiting, &row.holes) {
-            (false, Some(holes)) => {
-                let due_at = holes.due_at;
-                self.holed.push_back(index as u32);
-                self.wake_at(due_at);
-                self.stirred = true;
+        let begun = row.next.0 > 0;
+        let Some(holes) = &row.holes else {
+            if was_waiting {
+                self.holed.note(index as u32, None);
             }
-            (true, Some(holes)) => {
-                let due_at = holes.due_at;
-                self.wake_at(due_at);
-                self.stirred = true;
-            }
-            (true, None) => self.holed.retain(|holed| *holed != index as u32),
-            (false, None) => {}
-        }
+            return;
+        };
+        let (due_at, asked, holds_push) = (holes.due_at, holes.asked, holes.lowest_push().is_some());
+        self.holed.note(index as u32, Some(Hole { due_at, asked, begun, holds_push }));
+        self.wake_at(due_at);
+        self.stirred = true;
     }
 
     /// Keeps the list of conversations with commands.

@@ -36,6 +36,9 @@ pub(crate) struct Outbox {
     /// After a refusal for now, or silence, how many may be on their way: one, and one more with each acknowledgement,
     /// so that what is refused again is one command and not a flight. 0: as many as the protocol allows.
     restraint: u16,
+    /// The last answer refused a command for good. A second one, and what follows may be refused as well: one at a time,
+    /// or each refusal costs a flight of all that is behind it.
+    refused_for_good: bool,
 }
 
 #[derive(Debug)]
@@ -163,6 +166,7 @@ impl Outbox {
         self.hold_until = MonotonicNs(0);
         self.parked = false;
         self.restraint = 0;
+        self.refused_for_good = false;
     }
 
     /// Nothing is sent before `until`.
@@ -225,6 +229,7 @@ impl Conversation {
         let acknowledged = (entry.client_id, CommandNumber(self.number.0 + index as u64));
         outbox.unanswered = 0;
         outbox.refusals = 0;
+        outbox.refused_for_good = false;
         if outbox.restraint > 0 {
             outbox.restraint = if outbox.restraint < UNANSWERED_MAX { outbox.restraint + 1 } else { 0 };
         }
@@ -245,6 +250,10 @@ impl Conversation {
         outbox.land(index);
         outbox.bound_flights = 0;
         outbox.unanswered = 0;
+        if outbox.refused_for_good {
+            outbox.restraint = 1;
+        }
+        outbox.refused_for_good = true;
         outbox.commands.range_mut(index..).for_each(|entry| entry.exposed = false);
         Some((entry.client_id, entry.command))
     }

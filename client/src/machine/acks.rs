@@ -137,7 +137,7 @@ impl Machine {
         let lowest = |index: &u32| {
             self.table.get(*index as usize)?.holes.as_ref().and_then(|holes| holes.lowest_push())
         };
-        let held = self.holed.iter().filter_map(lowest).min();
+        let held = self.holed.holding().filter_map(lowest).min();
         let push = held.map_or(self.acks.received_to, |held| held.0 - 1);
         StoreMark { connection: self.acks.connection, push, fetched: self.marks.serial }
     }

@@ -229,10 +229,11 @@ impl Machine {
         self.acks.connected();
         self.notices.disconnected();
         self.creations.disconnected();
-        for index in &self.holed {
-            if let Some(holes) = &mut self.table.row(*index as usize).holes {
+        for index in self.holed.all() {
+            if let Some(holes) = &mut self.table.row(index as usize).holes {
                 holes.disconnected();
             }
+            self.note_holes(index as usize, true);
         }
         for index in &self.sending {
             if let Some(outbox) = &mut self.table.row(*index as usize).outbox {

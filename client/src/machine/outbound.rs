@@ -173,19 +173,12 @@ impl Machine {
 
     /// Asks for the holes that are due, in turn, as many as may be in flight.
     fn hole_frames(&mut self, payload: &mut Payload<'_>, now: MonotonicNs) {
-        for _ in 0..self.holed.len() {
-            if !self.asks.has_free_range() {
-                return;
-            }
-            let index = self.holed[0];
-            self.holed.rotate_left(1);
+        while self.asks.has_free_range() {
+            let Some(index) = self.holed.take_ready(now) else { return };
             let row = self.table.row(index as usize);
-            let (conversation, begun) = (row.id, row.next.0 > 0);
+            let conversation = row.id;
             let Some((from, hole_to)) = row.hole() else { continue };
             let Some(holes) = &mut row.holes else { continue };
-            if holes.asked || holes.due_at > now || !begun {
-                continue;
-            }
             holes.asked = true;
             // One page at a time, so that an answer without progress never costs more than a page.
             let to = hole_to.min(Sequence(from.0 + u64::from(RANGE_RECORDS_MAX) - 1));

@@ -148,8 +148,8 @@ impl Machine {
 
     /// What was held for conversations that the list does not know: direct ones begin at 1, groups when it is due.
     fn begin_held(&mut self, now: MonotonicNs, sink: &mut Sink<'_>) {
-        for place in (0..self.holed.len()).rev() {
-            let index = self.holed[place] as usize;
+        for index in self.holed.unbegun() {
+            let index = index as usize;
             let row = self.table.row(index);
             if row.next.0 == 0 && !row.id.is_group() {
                 row.begin(Sequence::FIRST, now, sink);

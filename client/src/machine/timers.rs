@@ -84,6 +84,7 @@ impl Machine {
                 if let Some(holes) = &mut self.table.row(conversation as usize).holes {
                     holes.asked = false;
                     holes.due_at = now.after(RETRY_BASE_NS);
+                    self.note_holes(conversation as usize, true);
                 }
                 self.link.silent_ranges += 1;
                 if self.link.silent_ranges >= SILENT_RANGES_MAX {
@@ -109,14 +110,9 @@ impl Machine {
 
     /// A conversation whose beginning did not become known in time begins at 1: the answer will say what is missing.
     fn tick_holes(&mut self, now: MonotonicNs, sink: &mut Sink<'_>) {
-        for place in (0..self.holed.len()).rev() {
-            let index = self.holed[place] as usize;
-            let row = self.table.row(index);
-            let due = row.holes.as_ref().is_some_and(|holes| holes.due_at <= now);
-            if row.next.0 == 0 && due {
-                row.begin(Sequence::FIRST, now, sink);
-                self.note_holes(index, true);
-            }
+        while let Some(index) = self.holed.unbegun_due(now) {
+            self.table.row(index as usize).begin(Sequence::FIRST, now, sink);
+            self.note_holes(index as usize, true);
         }
     }
 
@@ -135,10 +131,7 @@ impl Machine {
             .sending
             .iter()
             .filter_map(|index| self.table.get(*index as usize)?.outbox.as_ref()?.wake(ANSWER_WAIT_NS, now));
-        let holes = self.holed.iter().filter_map(|index| {
-            let holes = self.table.get(*index as usize)?.holes.as_ref()?;
-            (!holes.asked).then_some(holes.due_at)
-        });
+        let holes = self.holed.wake(now).into_iter();
         let deadlines = [Some(link), sync, self.asks.wake(), self.acks.due_at].into_iter().flatten();
         let waiting = [self.creations.wake(now), Some(self.link.throttled_until)].into_iter().flatten();
         deadlines

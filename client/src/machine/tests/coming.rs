@@ -428,3 +428,58 @@ fn an_unknown_push_is_acknowledged_and_ignored() {
     assert_eq!(rig.heard(), [format!("ack {}", PushNumber(1))]);
     assert!(rig.told().is_empty());
 }
+
+/// Ten thousand conversations are announced as too long to push: each is asked for once, two at a time, in the order in
+/// which they were announced, and nothing is refused or asked again.
+#[test]
+fn ten_thousand_announced_ranges_are_fetched_with_a_request_each() {
+    const COUNT: u64 = 10_000;
+    let conversation =
+        |number: u64| tidegate_ids::ConversationId::direct(ME, tidegate_ids::UserId(1000 + number));
+    let mut rig = Rig::ready();
+    let (mut announced, mut fetched, mut acknowledged) = (0, 0, 0);
+    while fetched < COUNT {
+        // As many as the credit allows come ahead of what is fetched.
+        while announced < COUNT && announced - acknowledged < 256 {
+            let (from, head) = (Sequence(1), Sequence(70));
+            let body = Dirty { conversation: conversation(announced), from, head, mentions: 0 };
+            rig.push(&ServerFrame::Dirty(body));
+            announced += 1;
+        }
+        rig.store();
+        let ids = rig.ids("range");
+        let heard = rig.heard();
+        if let Some(ack) = heard.iter().rev().find_map(|text| text.strip_prefix("ack ")) {
+            acknowledged = ack.parse().expect("a number");
+        }
+        let asked = heard.iter().filter(|text| text.starts_with("range"));
+        assert!(ids.len() <= 2, "{} requests at a time", ids.len());
+        if ids.is_empty() {
+            rig.wait_ms(50);
+        }
+        for (id, text) in ids.into_iter().zip(asked) {
+            assert_eq!(*text, format!("range {} 1..70", conversation(fetched)));
+            let mut records = Vec::new();
+            for sequence in 1..=70 {
+                let stamp = stamp(conversation(fetched), sequence);
+                tidegate_schema::deliver::write_stored(&stamp, b"m", &mut records);
+            }
+            rig.say(
+                id,
+                &ServerFrame::Range(tidegate_schema::Range {
+                    conversation: conversation(fetched),
+                    head: Sequence(70),
+                    first_available: Sequence(1),
+                    complete: true,
+                    skips: List::new(&[]),
+                    records: &records,
+                }),
+            );
+            fetched += 1;
+        }
+    }
+    let of_records =
+        |text: &&String| text.contains(':') && !text.contains("duty") && !text.contains("begins");
+    assert_eq!(rig.told().iter().filter(of_records).count(), 700_000);
+    assert_eq!(rig.ids("range"), [] as [u64; 0], "nothing is asked for twice");
+}

@@ -354,3 +354,40 @@ fn a_machine_goes_on_where_its_stored_state_ends() {
     again.connect();
     assert_eq!(again.heard(), ["hello attempt 2 token token", "send direct n2 b"]);
 }
+
+/// A burst of 150 to a group that one is not in went again as a whole for each refusal: 11,325 sends, and as many refusals.
+#[test]
+fn a_burst_that_is_refused_costs_a_few_sends_for_each_command() {
+    const COMMANDS: usize = 150;
+    let mut rig = Rig::ready();
+    (0..COMMANDS).for_each(|number| rig.send(&format!("{number}")));
+    let (mut sends, mut refused) = (0, 0);
+    while refused < COMMANDS {
+        let ids = rig.ids("send");
+        let heard = rig.heard();
+        sends += ids.len();
+        assert!(!ids.is_empty(), "{refused} refused, the rest does not go");
+        let texts = heard.iter().filter(|text| text.starts_with("send"));
+        for (id, text) in ids.into_iter().zip(texts) {
+            if text.starts_with("send direct n1 ") {
+                rig.refuse(id, 401, 0, 0);
+            } else {
+                rig.refuse(id, 411, 1, 0);
+            }
+        }
+        refused += rig.told().iter().filter(|text| *text == "refused NOT_MEMBER").count();
+    }
+    assert!(sends <= 3 * COMMANDS, "{sends} sends");
+    // Who is let in again is not held back for long.
+    (0..20).for_each(|number| rig.send(&format!("again {number}")));
+    let mut sequence = 0;
+    for _ in 0..6 {
+        let ids = rig.ids("send");
+        rig.heard();
+        for id in ids {
+            sequence += 1;
+            rig.acknowledge(id, sequence, false);
+        }
+    }
+    assert_eq!(rig.told().iter().filter(|text| text.starts_with("sent")).count(), 20);
+}
