@@ -35,6 +35,8 @@ pub struct Device {
     pub credit: u16,
     /// Pushes after which it acknowledges; fewer only when nothing came for a step.
     pub ack_every: u64,
+    /// It takes what it is pushed and never says so.
+    pub is_silent: bool,
     /// By conversation, the next sequence that it does not have.
     pub next: BTreeMap<ConversationId, u64>,
     /// Conversations in the order of their first push.
@@ -71,6 +73,7 @@ impl Device {
             drained: false,
             credit: 16,
             ack_every: 5,
+            is_silent: false,
             next: BTreeMap::new(),
             order: Vec::new(),
             fresh: 0,
@@ -137,7 +140,8 @@ impl Device {
                 self.say(&saying);
             }
             let count = self.received - self.told;
-            if count >= self.ack_every || (count > 0 && !self.heard) {
+            let is_due = count >= self.ack_every || (count > 0 && !self.heard);
+            if is_due && !self.is_silent {
                 self.told = self.received;
                 let ack = FrameHeader::ack(PushNumber(self.received));
                 encode::binary(&mut self.output, &ack.to_bytes(), Some(MASK));

@@ -187,8 +187,8 @@ pub struct House {
     /// Reads that were asked for of users' streams, and of conversations'.
     pub user_reads: u64,
     pub conversation_reads: u64,
-    /// Nothing is written to the disk any more: what is decided from here on is lost with the process.
-    pub holds_writes: bool,
+    /// By shard: nothing is written any more, what is decided from here on is lost with the process.
+    pub loses_writes: [bool; SHARDS as usize],
 }
 
 impl House {
@@ -257,7 +257,7 @@ impl House {
             most: Work::default(),
             user_reads: 0,
             conversation_reads: 0,
-            holds_writes: false,
+            loses_writes: [false; SHARDS as usize],
         };
         for index in 0..SHARDS {
             house.done.push_back((1, index, Done::Segment));
@@ -334,7 +334,11 @@ impl House {
         let bounds = [
             ("window entries", stats.window_entries, limits.window_entries_max),
             // Beside those of requests: a read of each load, the Welcomes of this house's devices, a checkpoint.
-            ("answers that wait", stats.pending, limits.pending_max + limits.parked_max + 5),
+            (
+                "answers that wait",
+                stats.pending,
+                limits.pending_max + limits.parked_max + self.devices.len() + 1,
+            ),
             ("requests that wait for a stream", stats.parked, limits.parked_max),
             ("held bytes", stats.held_bytes, limits.held_bytes_max),
             ("users in memory", stats.hot_users, limits.hot_users_max),
@@ -410,7 +414,7 @@ impl House {
 
     fn finish(&mut self, shard: u16, done: Done) {
         match done {
-            Done::Written(_) if self.holds_writes => {}
+            Done::Written(_) if self.loses_writes[usize::from(shard)] => {}
             Done::Written(batch) => self.finish_write(shard, &batch),
             Done::Segment => {
                 let number = self.disk.logs.len() as u32 + 1;

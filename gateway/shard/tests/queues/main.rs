@@ -226,6 +226,17 @@ fn check_order(order: &[ConversationId]) {
     }
 }
 
+/// The sender writes to somebody on the shard that loads and drains: nobody waits for that.
+fn chat_with(house: &mut House, stranger: usize, numbers: std::ops::RangeInclusive<u64>) {
+    let direct = ConversationId::direct(sender(), house.devices[stranger].user);
+    for number in numbers {
+        let before = house.devices[stranger].fresh;
+        house.devices[SENDER].sayings.push_back(message(direct, number));
+        let steps = house.run_until("a message", |house| house.devices[stranger].fresh > before);
+        assert!(steps <= 12, "message {number} took {steps} steps");
+    }
+}
+
 fn check_work(house: &House) {
     let most = house.most;
     assert!(most.queue_records <= QUEUE_RECORDS_PER_TURN, "{most:?}");
@@ -245,7 +256,8 @@ enum Stream {
 
 /// A device comes back to ten thousand conversations: it gets every message once, in order, the oldest range first, and
 /// no limit is passed in any turn. It loses its connection three times in the middle, and the process is killed once. A
-/// second device of the user comes a little later, a third when all is over; two strangers chat meanwhile.
+/// second device of the user comes a little later, a third when all is over; the sender chats with somebody on the same
+/// shard meanwhile, and none of these messages takes more than a few steps.
 fn comes_back(stream: Stream, count: u64) {
     let limits = limits();
     let mut house = open(limits.clone());
@@ -266,7 +278,11 @@ fn comes_back(stream: Stream, count: u64) {
     house.most = Default::default();
     let third = others.pop().unwrap();
     let (second, first) = (others.pop().unwrap(), others.pop().unwrap());
-    let index = connect(&mut house, first);
+    let stranger = connect(&mut house, Device::new(users_at(1).nth(1).unwrap(), 1));
+    house.devices.push(first);
+    let index = house.devices.len() - 1;
+    chat_with(&mut house, stranger, 1..=60);
+    house.run_until("a Welcome", |house| house.devices[index].welcomed);
     let loaded = house.stats(1).get(Counter::LoadEntries);
     match stream {
         Stream::Hot => assert_eq!(loaded, 0, "it was in memory"),
@@ -276,6 +292,7 @@ fn comes_back(stream: Stream, count: u64) {
     }
     assert_eq!(u64::from(house.devices[index].ranges_waiting), count);
     let second = connect(&mut house, second);
+    chat_with(&mut house, stranger, 61..=100);
     let mut more = BTreeSet::new();
     for quarter in 1..=3 {
         let total = (quarter * count * 5 / 2 / 4) as usize;
@@ -295,8 +312,11 @@ fn comes_back(stream: Stream, count: u64) {
             house = killed(house, &limits);
         }
     }
+    let owed = owed(count, &more);
+    let total: u64 = owed.values().map(|next| next - 1).sum();
     for device in [index, second] {
-        house.run_until("the last message", |house| house.devices[device].next == owed(count, &more));
+        house.run_until("the last message", |house| house.devices[device].fresh as u64 == total);
+        assert_eq!(house.devices[device].next, owed);
         house.run_until("DrainDone", |house| house.devices[device].drained);
         check_order(&house.devices[device].order);
         assert!(house.devices[device].announced.is_empty());
@@ -305,7 +325,7 @@ fn comes_back(stream: Stream, count: u64) {
     house.devices.push(third);
     let third = house.devices.len() - 1;
     house.run_until("the third device", |house| house.devices[third].drained);
-    house.run_until("its last message", |house| house.devices[third].next == owed(count, &more));
+    assert_eq!(house.devices[third].next, owed);
     assert_eq!(house.devices[third].repeats, 0);
     for device in [index, second, third] {
         house.run_until("an acknowledgement", |house| house.devices[device].is_idle());
@@ -346,4 +366,129 @@ fn a_cold_user_comes_back_to_fifteen_hundred_ranges() {
 #[test]
 fn a_user_of_a_snapshot_comes_back_to_ten_thousand_ranges() {
     comes_back(Stream::Snapshot, CONVERSATIONS);
+}
+
+/// So many users come, register and go, and are written to in ten groups each, a hundred in a group.
+fn fill(house: &mut House, count: usize) -> Vec<UserId> {
+    let users: Vec<UserId> = users_at(1).take(count).collect();
+    for some in users.chunks(20) {
+        let first = house.devices.len();
+        house.devices.extend(some.iter().map(|user| Device::new(*user, 1)));
+        house.run_until("Welcomes", |house| house.devices[first..].iter().all(|one| one.welcomed));
+        (first..house.devices.len()).for_each(|index| house.devices[index].online = false);
+        (first..house.devices.len()).for_each(|index| house.cut(index));
+        house.run_until("a close", |house| house.devices[first..].iter().all(|one| !one.is_connected()));
+        house.devices.truncate(first);
+    }
+    for (place, some) in users.chunks(100).enumerate() {
+        let numbers = (place as u64 * 10)..(place as u64 * 10 + 10);
+        say(house, numbers.clone().map(|number| create(number, some)));
+        say(house, numbers.map(|number| message(group(number), 1)));
+    }
+    users
+}
+
+/// A turn's work is bounded by what it takes in, never by how many users there are.
+#[test]
+fn no_turn_does_more_for_four_thousand_users_than_for_a_thousand() {
+    let limits = ShardLimits { hot_users_max: 64, checkpoint_interval_ns: 1, ..limits() };
+    let mut most = Vec::new();
+    for count in [1000, 4000] {
+        let mut house = open(limits.clone());
+        fill(&mut house, count);
+        let records = house.stats(1).get(Counter::QueueRecords);
+        assert!(records >= 20 * count as u64, "{records}");
+        house.run_steps(300);
+        assert!(house.stats(1).get(Counter::Checkpoints) > 5);
+        house = killed_cold(house, &limits);
+        most.push(house.most);
+        check_work(&house);
+    }
+    assert!(2 * most[1].queue_records < 3 * most[0].queue_records, "{most:?}");
+}
+
+fn killed_cold(house: House, limits: &ShardLimits) -> House {
+    let most = house.most;
+    let (disk, _) = house.kill();
+    let mut house = House::start(disk, limits.clone());
+    house.most.queue_records = house.most.queue_records.max(most.queue_records);
+    house.most.outputs = house.most.outputs.max(most.outputs);
+    house
+}
+
+/// A checkpoint wrote all ranges and windows of 256 users in one turn, whatever they had.
+#[test]
+fn a_checkpoint_of_many_full_windows_takes_many_turns() {
+    const DEVICES: usize = 400;
+    const CREDIT: u16 = 16;
+    let limits = ShardLimits {
+        hot_users_max: 500,
+        window_entries_max: 10_000,
+        checkpoint_interval_ns: 15_000_000_000,
+        ..limits()
+    };
+    let mut house = open(limits.clone());
+    let users: Vec<UserId> = users_at(1).take(DEVICES).collect();
+    for user in &users {
+        let mut silent = Device::new(*user, 1);
+        (silent.is_silent, silent.credit) = (true, CREDIT);
+        house.devices.push(silent);
+    }
+    house.run_until("Welcomes", |house| house.devices.iter().all(|one| one.welcomed));
+    // A window of as many conversations, and as many again for which there is no credit.
+    for number in 0..u64::from(CREDIT) {
+        say(&mut house, [create(number, &users)]);
+    }
+    let before = house.stats(1).get(Counter::QueueRecords);
+    house.most = Default::default();
+    for number in 0..u64::from(CREDIT) {
+        say(&mut house, [message(group(number), 1)]);
+    }
+    assert_eq!(
+        house.stats(1).get(Counter::QueueRecords),
+        before,
+        "ranges of the connected are in memory only"
+    );
+    let full = house.stats(1);
+    assert_eq!(full.window_entries, DEVICES as u64 * u64::from(CREDIT));
+    let checkpoints = full.get(Counter::Checkpoints);
+    house.run_until("a checkpoint", |house| house.stats(1).get(Counter::Checkpoints) > checkpoints);
+    let written = house.stats(1).get(Counter::QueueRecords) - before;
+    assert_eq!(
+        written,
+        DEVICES as u64 * 2 * u64::from(CREDIT),
+        "a record for each push, and one for each range"
+    );
+    assert!(house.most.queue_records < 1024 + 2 * u64::from(CREDIT), "in one turn: {:?}", house.most);
+}
+
+/// What a crash takes is fed again, and again if that is cut short too: every user's stream says the same each time.
+#[test]
+fn feeding_again_twice_changes_nothing_of_any_user() {
+    // No checkpoint is due: everything is fed again at each start.
+    let limits = ShardLimits { hot_users_max: 64, checkpoint_interval_ns: u64::MAX, ..limits() };
+    let mut house = open(limits.clone());
+    let count = 1000;
+    fill(&mut house, count);
+    house.run_steps(50);
+    let folded = house.folded_users();
+    assert!(folded.len() > count);
+    let mut disk = house.kill().0;
+    for start in 0..3 {
+        let mut house = House::begin(disk, limits.clone());
+        // The batch with the checkpoint that follows the feeding is lost.
+        house.run_until("the end of feeding", |house| {
+            for shard in 0..SHARDS {
+                house.loses_writes[usize::from(shard)] |= house.stats(shard).get(Counter::Checkpoints) > 0;
+            }
+            house.loses_writes == [true; SHARDS as usize]
+        });
+        assert_eq!(house.count(Counter::Refed), 400, "two records of a hundred groups to each shard");
+        assert!(!house.is_ready());
+        let records = house.stats(1).get(Counter::QueueRecords);
+        assert_eq!(records, 20 * count as u64, "joined, and a range, in ten groups each");
+        assert_eq!(house.folded_users(), folded, "start {start}");
+        check_work(&house);
+        disk = house.kill().0;
+    }
 }
