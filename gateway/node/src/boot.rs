@@ -83,7 +83,10 @@ pub enum BootError {
     #[error(transparent)]
     Snapshots(#[from] tidegate_storage_files::SnapshotsError),
     /// A snapshot that was lost could not be made again.
-    #[error("the newest snapshot is lost or damaged, and cannot be made again from the logs: {0}")]
+    #[error(
+        "the newest snapshot is lost or damaged, and cannot be made again from the logs: {0}; put a backup back, or have a copy \
+         with what is left of it made by `tidegate-log repair`"
+    )]
     SnapshotLost(String),
     /// What somebody asked to erase must not be given out, and nobody can say what that is.
     #[error(transparent)]

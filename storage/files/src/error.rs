@@ -1,7 +1,7 @@
 //! Errors of the directory. Each `Display` is one sentence for the operator and names the file.
 
 use crate::manifest::ManifestError;
-use crate::view::SegmentProblem;
+use crate::view::{Problem, SegmentProblem};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -42,22 +42,25 @@ pub enum OpenError {
     /// The system refused. Recovered by what its message says.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The manifest is not one that this version reads. Recovered by the right version, or by a backup.
-    #[error("{}: {source}", path.display())]
+    /// The manifest is not one that this version reads. Recovered by the right version, or by a backup or a repair.
+    #[error("{}: {source}: {}", path.display(), way_out_of_manifest(source))]
     Manifest {
         /// The manifest.
         path: PathBuf,
         /// Why.
         source: ManifestError,
     },
-    /// There are logs but no manifest. Recovered by putting the manifest back from a backup.
-    #[error("{} has logs but no MANIFEST: restore the MANIFEST that belongs to them", directory.display())]
+    /// There are logs but no manifest. Recovered by putting the manifest back from a backup, or by a repair, which makes it again.
+    #[error(
+        "{} has logs but no MANIFEST: put back the one that belongs to them, or {REPAIR}, which makes it again",
+        directory.display()
+    )]
     NoManifest {
         /// The directory.
         directory: PathBuf,
     },
-    /// A segment is missing or is not what its name says. Recovered from a backup.
-    #[error(transparent)]
+    /// A segment is missing or is not what its name says. Recovered from a backup, or by a repair.
+    #[error("{}: {}", .0, way_out_of(&.0.problem))]
     Segment(#[from] SegmentProblem),
     /// The options cannot be had. Recovered by other options.
     #[error("{0}")]
@@ -68,6 +71,44 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
+}
+
+/// What an operator does about damage.
+const REPAIR: &str = "have a sound copy made by `tidegate-log repair`";
+
+/// What an operator does about files of another version.
+const OTHER_VERSION: &str = "use the version that wrote it";
+
+fn way_out_of_manifest(error: &ManifestError) -> String {
+    match error {
+        ManifestError::Newer { .. } | ManifestError::Hash { .. } => OTHER_VERSION.to_owned(),
+        ManifestError::Checksum | ManifestError::Line { .. } | ManifestError::TooLarge => {
+            format!("put the right one back, or {REPAIR}, which makes it again")
+        }
+    }
+}
+
+fn way_out_of(problem: &Problem) -> String {
+    match problem {
+        Problem::Newer { .. } => OTHER_VERSION.to_owned(),
+        Problem::Unlisted => format!("put the newest MANIFEST back, or {REPAIR}, which makes it again"),
+        Problem::Missing
+        | Problem::Short { .. }
+        | Problem::Header
+        | Problem::Foreign { .. }
+        | Problem::Twice => {
+            format!("put the right file back, or {REPAIR}")
+        }
+    }
+}
+
+/// What an operator does about a log that cannot be read as a whole.
+pub(crate) const fn way_out_of_log(error: &tidegate_storage_log::RecoverError) -> &'static str {
+    match error {
+        tidegate_storage_log::RecoverError::Version { .. }
+        | tidegate_storage_log::RecoverError::Encoding { .. } => OTHER_VERSION,
+        _ => REPAIR,
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {

@@ -40,8 +40,8 @@ pub struct RecoveredLog {
 /// Why a log could not be recovered. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// The log makes no sense as a whole. Recovered by the version that wrote it, or from a backup.
-    #[error("log {log}: {source}")]
+    /// The log makes no sense as a whole. Recovered by the version that wrote it, from a backup, or by a repair.
+    #[error("log {log}: {source}: {}", crate::error::way_out_of_log(source))]
     Log {
         /// The log.
         log: LogId,

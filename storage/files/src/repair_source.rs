@@ -33,20 +33,19 @@ pub enum SourceError {
         source: OpenError,
     },
     /// Written by a newer version. Recovered by that version's tool.
-    #[error("{0}: repair it with the version that wrote it")]
+    #[error("{0}: use the version that wrote it")]
     Newer(SegmentProblem),
     /// Neither the manifest nor a segment nor a snapshot says which directory this is. Recovered from a backup.
     #[error("{}: no MANIFEST, segment or snapshot in it can be read: put a backup back", .0.display())]
     Nameless(PathBuf),
     /// The snapshots are not to be touched.
-    #[error("{0}: repair it with the version that wrote it")]
+    #[error(transparent)]
     Snapshots(SnapshotsError),
 }
 
 fn way_out(error: &OpenError) -> &'static str {
     match error {
         OpenError::InUse { .. } => ": stop it first, so that what is repaired stays as it is",
-        OpenError::Manifest { .. } => ": repair it with the version that wrote it",
         _ => "",
     }
 }
@@ -272,6 +271,9 @@ fn load_manifest(root: &Path) -> Result<(Option<Manifest>, Option<String>), Sour
         ) => Err(error.into()),
         Err(OpenError::File(error)) if error.source.kind() == io::ErrorKind::PermissionDenied => {
             Err(error.into())
+        }
+        Err(OpenError::Manifest { path, source }) => {
+            Ok((None, Some(format!("{}: {source}", path.display()))))
         }
         Err(error) => Ok((None, Some(error.to_string()))),
     }

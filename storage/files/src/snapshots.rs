@@ -62,7 +62,8 @@ pub enum SnapshotFlaw {
 pub enum SnapshotsError {
     /// Written by a newer version. Recovered by that version.
     #[error(
-        "{}: format version {found} is not {SNAPSHOT_FORMAT_VERSION}, the one that this tidegate reads",
+        "{}: format version {found} is not {SNAPSHOT_FORMAT_VERSION}, the one that this tidegate reads: use the version that \
+         wrote it",
         path.display()
     )]
     Version {
@@ -72,7 +73,7 @@ pub enum SnapshotsError {
         found: u16,
     },
     /// Of another data directory, or routed by another hash. Recovered by moving it away.
-    #[error("{}: the snapshot of another data directory", path.display())]
+    #[error("{}: the snapshot of another data directory: move it away", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,

@@ -10,7 +10,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tidegate_ids::{LogId, ShardIndex, StreamId, UserId};
-use tidegate_storage_files::{DataDir, DirView, OpenError, OpenOptions, Opened, Problem, WriteMode};
+use tidegate_storage_files::{
+    DataDir, DirView, OpenError, OpenOptions, Opened, Problem, WriteMode, recover_all,
+};
 
 fn stream(user: u64) -> StreamId {
     StreamId::user(UserId(user))
@@ -124,6 +126,11 @@ fn a_missing_segment_is_refused_by_name() {
             "{error}"
         );
         assert!(error.to_string().contains(&gone.display().to_string()), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("put the right file back, or have a sound copy made by `tidegate-log repair`")
+        );
         fs::rename(temp.path().join("elsewhere"), &gone).unwrap();
         open(temp.path(), 1).unwrap();
     }
@@ -138,6 +145,10 @@ fn check_segment_refused(change: impl FnOnce(&Path, &Path), expected: impl FnOnc
     let OpenError::Segment(problem) = &error else { panic!("{error}") };
     assert!(expected(&problem.problem), "{error}");
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    // Which way out there is is not a guess for whoever reads it at night.
+    let is_newer = matches!(problem.problem, Problem::Newer { .. });
+    let way_out = if is_newer { "use the version that wrote it" } else { "`tidegate-log repair`" };
+    assert!(error.to_string().contains(way_out), "{error}");
     // A view does not mind, and says the same.
     assert!(DirView::open(temp.path()).unwrap().problems().contains(problem));
 }
@@ -175,6 +186,22 @@ fn a_wrong_segment_is_refused_by_name() {
     check_segment_refused(newer, |problem| *problem == Problem::Newer { found: 9, supported: 1 });
 }
 
+/// A header of version 0 holds, and no version reads it: the walk of the logs says so, and what to do.
+#[test]
+fn a_segment_of_an_older_format_is_refused_by_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let segments = with_segments(temp.path());
+    let path = segment(temp.path(), segments[1]);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[12] = 0;
+    let sum = tidegate_storage_log::crc32c(&bytes[12..512]);
+    bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+    fs::write(path, bytes).unwrap();
+    let refused = recover_all(&open(temp.path(), 1).unwrap(), |_| {}, |_, _| {}).unwrap_err().to_string();
+    let expected = format!("segment {} has format version 0", segments[1]);
+    assert!(refused.contains(&expected) && refused.ends_with("use the version that wrote it"), "{refused}");
+}
+
 #[test]
 fn an_older_manifest_does_not_hide_an_epoch() {
     let temp = tempfile::tempdir().unwrap();
@@ -184,9 +211,14 @@ fn an_older_manifest_does_not_hide_an_epoch() {
     fs::write(temp.path().join("MANIFEST"), older).unwrap();
     let error = open(temp.path(), 2).unwrap_err().to_string();
     assert!(error.contains("log/2") && error.contains("older"), "{error}");
+    assert!(
+        error.contains("put the newest MANIFEST back") && error.contains("`tidegate-log repair`"),
+        "{error}"
+    );
     fs::remove_file(temp.path().join("MANIFEST")).unwrap();
     let error = open(temp.path(), 2).unwrap_err();
     assert!(matches!(error, OpenError::NoManifest { .. }), "{error}");
+    assert!(error.to_string().contains("`tidegate-log repair`, which makes it again"), "{error}");
 }
 
 #[test]
@@ -196,8 +228,13 @@ fn a_newer_manifest_is_refused_with_both_versions() {
     fs::write(temp.path().join("MANIFEST"), "tidegate-manifest 12\nwho knows\n").unwrap();
     let error = open(temp.path(), 1).unwrap_err().to_string();
     assert!(error.contains("MANIFEST") && error.contains("12") && error.contains('1'), "{error}");
+    assert!(error.ends_with("use the version that wrote it"), "{error}");
     fs::write(temp.path().join("MANIFEST"), "garbage").unwrap();
-    assert!(open(temp.path(), 1).unwrap_err().to_string().contains("MANIFEST"));
+    let error = open(temp.path(), 1).unwrap_err().to_string();
+    assert!(
+        error.contains("MANIFEST") && error.contains("`tidegate-log repair`, which makes it again"),
+        "{error}"
+    );
 }
 
 /// A crash between the rename of a segment and the manifest that names it.

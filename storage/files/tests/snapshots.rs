@@ -187,8 +187,12 @@ fn what_another_version_or_directory_wrote_is_refused() {
         assert!(refusal.to_string().contains("2.snap"), "{refusal}");
         refusal
     };
-    assert!(matches!(refusal(12, 2), SnapshotsError::Version { found: 2, .. }));
-    assert!(matches!(refusal(14, 9), SnapshotsError::Foreign { .. }));
+    let newer = refusal(12, 2);
+    assert!(matches!(newer, SnapshotsError::Version { found: 2, .. }));
+    assert!(newer.to_string().ends_with("use the version that wrote it"), "{newer}");
+    let foreign = refusal(14, 9);
+    assert!(matches!(foreign, SnapshotsError::Foreign { .. }));
+    assert!(foreign.to_string().ends_with("move it away"), "{foreign}");
     assert_eq!(names(temp.path()).len(), 3, "nothing was changed");
     let (other, _) = with_two();
     std::fs::copy(other.path().join("snapshot/2.snap"), &path).unwrap();

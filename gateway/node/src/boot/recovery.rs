@@ -63,7 +63,7 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
                 let pass = pass?;
                 if pass.recovery.misses_bodies() {
                     return Err(BootError::SnapshotLost(String::from(
-                        "retention has let bodies go that only it and the one before held; restore a backup",
+                        "retention has let bodies go that only it and the one before held",
                     )));
                 }
                 if !pass.recovery.misses_snapshot() {
