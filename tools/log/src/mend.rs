@@ -61,7 +61,7 @@ pub(crate) struct Mending {
 struct Mended {
     last: Sequence,
     spine: KnownSpine,
-    /// The last record that holds.
+    /// The last record that holds, parts of states apart.
     seen: Option<Location>,
     /// The last part of a state, and its place among all.
     part: Option<(Location, u16)>,
@@ -282,11 +282,12 @@ fn before_in_chain(held: &Mended, head: &RecordHead, part: Option<(u16, u16)>) -
 impl Mended {
     /// A record that holds was taken.
     fn note(&mut self, location: Location, head: &RecordHead, part: Option<(u16, u16)>) {
-        self.seen = Some(location);
         self.is_behind_state = false;
-        let Some((index, count)) = part.filter(|_| is_state(head.kind)) else {
-            return self.part = None;
-        };
+        if !is_state(head.kind) {
+            (self.seen, self.part) = (Some(location), None);
+            return;
+        }
+        let Some((index, count)) = part else { return self.part = None };
         let follows = index == 0 || self.part.is_some_and(|(_, before)| before + 1 == index);
         self.part = follows.then_some((location, index));
         self.is_behind_state = follows && index + 1 == count;
