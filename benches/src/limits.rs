@@ -70,5 +70,14 @@ pub const WAIT_STEP: Duration = Duration::from_micros(50);
 /// Records appended between two looks at the ring when all are due: some hundred microseconds.
 pub const RECORDS_BETWEEN_POLLS: u64 = 256;
 
+/// Bytes of a ring of the shard that runs in the benchmark: the default of the gateway.
+pub const SHARD_RING_BYTES: usize = 1 << 20;
+
+/// Sockets of that shard at once: as many users register with one commit.
+pub const QUEUES_SOCKETS: usize = 256;
+
+/// Users that it keeps in memory: few, since what is measured is who is away.
+pub const QUEUES_HOT_USERS: usize = 1024;
+
 const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BATCH_BYTES_MAX as u64));

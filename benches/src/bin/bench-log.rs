@@ -1,4 +1,4 @@
-//! What the log costs: pages, recovery, commits, snapshots, starts.
+//! What the log costs: pages, recovery, commits, snapshots, starts, and users who are away.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, anyhow};
@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tidegate_benches::cpu;
 use tidegate_benches::log::corpus::{Corpus, Shape};
-use tidegate_benches::log::{bandwidth, fold, paced, page, scan, start};
+use tidegate_benches::log::{bandwidth, fold, paced, page, queues, scan, start};
 use tidegate_benches::machine::Machine;
+use tidegate_tests_support::CountingAllocator;
+
+/// What is taken and given back is counted for `queues`; the others allocate nothing where they measure.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[derive(Debug, Parser)]
 #[command(name = "bench-log", about, max_term_width = 110)]
@@ -66,6 +71,21 @@ enum Command {
     Fold {
         #[command(flatten)]
         log: ManyLog,
+    },
+    /// Memory of users who are away and have open ranges
+    Queues {
+        /// Users
+        #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+        users: u64,
+        /// Open ranges of each
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        ranges: u64,
+        /// Members of a group
+        #[arg(long, value_name = "N", default_value_t = 499)]
+        members: u64,
+        /// Bytes of a segment
+        #[arg(long, value_name = "N", default_value_t = 64 << 20)]
+        segment_bytes: u32,
     },
     /// A snapshot of all streams, and starts with it and without
     Start {
@@ -150,6 +170,10 @@ fn main() -> Result<()> {
             bandwidth::table(&pinned(&directory()?, |path, core| bandwidth::run(path, core, &work))?)
         }
         Command::Fold { log } => fold::table(&fold::run(&Corpus::make(&disk, &log.shape())?, rounds)?),
+        Command::Queues { users, ranges, members, segment_bytes } => {
+            let work = queues::Work { users, ranges, members, segment_bytes };
+            queues::table(&queues::run(&directory()?.path().join("data"), &work)?)
+        }
         Command::Start { log, tidegate } => {
             let corpus = Corpus::make(&disk, &log.shape())?;
             let folded = fold::table(&fold::run(&corpus, 1)?);

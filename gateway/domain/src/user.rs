@@ -5,6 +5,7 @@
 
 use crate::{Devices, QueueChange};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use tidegate_ids::{ConversationId, DeviceId, Sequence, UserId, UserVersion, WallMs};
 
 /// What a user's stream says.
@@ -79,8 +80,9 @@ pub struct User {
     pub id: UserId,
     /// Their devices.
     pub devices: Devices,
-    /// Their conversations.
-    pub conversations: BTreeMap<ConversationId, ConversationEntry>,
+    conversations: BTreeMap<ConversationId, ConversationEntry>,
+    /// The same by the version of their last change, so that a page of the list is found without going over all of it.
+    changes: BTreeMap<UserVersion, ConversationId>,
     /// Counts the changes of the list.
     pub version: UserVersion,
 }
@@ -89,7 +91,41 @@ impl User {
     /// A user of whom nothing is known yet.
     #[must_use]
     pub fn new(id: UserId) -> Self {
-        Self { id, devices: Devices::default(), conversations: BTreeMap::new(), version: UserVersion(0) }
+        let (conversations, changes) = (BTreeMap::new(), BTreeMap::new());
+        Self { id, devices: Devices::default(), conversations, changes, version: UserVersion(0) }
+    }
+
+    /// The conversations they are or were in, by id.
+    #[must_use]
+    pub const fn conversations(&self) -> &BTreeMap<ConversationId, ConversationEntry> {
+        &self.conversations
+    }
+
+    /// The conversations whose last change is after this version, in the order of these changes.
+    pub fn changed_after(
+        &self,
+        version: UserVersion,
+    ) -> impl DoubleEndedIterator<Item = (ConversationId, ConversationEntry)> {
+        let changes = self.changes.range((Bound::Excluded(version), Bound::Unbounded));
+        changes.filter_map(|(_, id)| Some((*id, *self.conversations.get(id)?)))
+    }
+
+    /// The conversations whose last change is before this version, the newest change first.
+    pub fn changed_before(
+        &self,
+        version: UserVersion,
+    ) -> impl Iterator<Item = (ConversationId, ConversationEntry)> {
+        let changes = self.changes.range(..version).rev();
+        changes.filter_map(|(_, id)| Some((*id, *self.conversations.get(id)?)))
+    }
+
+    /// Puts a conversation into the list as a state has it.
+    pub fn restore(&mut self, conversation: ConversationId, entry: ConversationEntry) {
+        let before = self.conversations.insert(conversation, entry);
+        if let Some(before) = before {
+            self.changes.remove(&before.version);
+        }
+        self.changes.insert(entry.version, conversation);
     }
 
     /// The only mutation of what is durable: live, in recovery, and when the stream is loaded.
@@ -120,15 +156,15 @@ impl User {
         }
         self.version.0 += 1;
         let entry = ConversationEntry { joined: at, left: None, version: self.version };
-        self.conversations.insert(conversation, entry);
+        self.restore(conversation, entry);
     }
 
     fn leave(&mut self, conversation: &ConversationId, at: Sequence) {
-        let Some(entry) = self.conversations.get_mut(conversation) else { return };
+        let Some(entry) = self.conversations.get(conversation) else { return };
         if entry.left.is_none() && entry.joined < at {
             self.version.0 += 1;
-            entry.left = Some(at);
-            entry.version = self.version;
+            let entry = ConversationEntry { left: Some(at), version: self.version, ..*entry };
+            self.restore(*conversation, entry);
         }
     }
 }
@@ -167,5 +203,26 @@ mod tests {
         assert_eq!(user.conversations[&GROUP].left, Some(Sequence(5)));
         user.apply(&UserRecord::Joined { conversation: GROUP, at: Sequence(9) });
         assert_eq!(user.conversations[&GROUP].left, None);
+    }
+
+    #[test]
+    fn the_list_is_found_by_its_changes() {
+        let mut user = User::new(UserId(1));
+        let group = |number: u8| ConversationId([0x80 + number; 16]);
+        for number in [5, 3, 9] {
+            user.apply(&UserRecord::Joined { conversation: group(number), at: Sequence(1) });
+        }
+        user.apply(&UserRecord::Left { conversation: group(3), at: Sequence(4) });
+        let after = |version| -> Vec<ConversationId> {
+            user.changed_after(UserVersion(version)).map(|(id, _)| id).collect()
+        };
+        assert_eq!(after(0), [group(5), group(9), group(3)]);
+        assert_eq!((after(3), after(4)), (vec![group(3)], vec![]));
+        let before: Vec<ConversationId> = user.changed_before(UserVersion(4)).map(|(id, _)| id).collect();
+        assert_eq!(before, [group(9), group(5)]);
+        assert_eq!(
+            user.changed_after(UserVersion(3)).next().map(|(_, entry)| entry.left),
+            Some(Some(Sequence(4)))
+        );
     }
 }

@@ -89,14 +89,9 @@ impl Shard {
             location,
             change: command.change,
         };
-        let stays = conversation.membership.stays().len();
-        conversation.apply(&record);
-        let more_stays = conversation.membership.stays().len() - stays;
-        hot.spine.push(location);
-        hot.since_state += 1;
-        let wants_state = hot.since_state >= RECORDS_PER_STATE;
+        let wants_state = hot.since_state + 1 >= RECORDS_PER_STATE;
+        streams.apply(&command.conversation, &record);
         journal.note(log.appended_through(), stream, streams.known(&stream), true);
-        streams.add_stays(more_stays);
         streams.locate(&stream, |locator| (locator.last, locator.sequence) = (location, stamp.sequence));
         self.stats.count(Counter::CommandsAppended);
         if wants_state {

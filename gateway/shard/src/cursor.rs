@@ -12,7 +12,7 @@ use crate::port::{Lane, MeshPort};
 use crate::reads::ReadPurpose;
 use crate::records::{RecordKind, Sequenced};
 use crate::shard::{Shard, Turn};
-use crate::streams::{HotConversation, Streams};
+use crate::streams::{HotConversation, Streams, large_stays};
 use tidegate_domain::Route;
 use tidegate_ids::{
     ConversationId, ConversationKind, Location, LogId, MonotonicNs, Position, Sequence, ShardIndex, StreamId,
@@ -362,12 +362,14 @@ impl Shard {
         }
     }
 
-    /// Evicts a conversation whose records are shipped; its slices are dropped with it.
-    pub(crate) fn evict_conversation(&mut self, mesh: &mut dyn MeshPort) -> bool {
+    /// Evicts a conversation whose records are shipped; its slices are dropped with it. `is_large`: one of the large groups.
+    pub(crate) fn evict_conversation(&mut self, mesh: &mut dyn MeshPort, is_large: bool) -> bool {
         let slowest = self.cursors.slowest();
         let boot = &self.boot;
         let shipped = |last: Location| last < slowest || boot.is_before(last);
-        let victim = self.streams.conversations.victim(|hot| shipped(hot.spine.last()));
+        let listed_max = self.limits.listed_members_max;
+        let fits = |hot: &HotConversation| !is_large || large_stays(&hot.conversation, listed_max) > 0;
+        let victim = self.streams.conversations.victim(|hot| shipped(hot.spine.last()) && fits(hot));
         let Some(id) = victim else { return false };
         let Some(hot) = self.streams.conversations.get(&id) else { return false };
         let (changed, slices) = (hot.since_state > 0, hot.slices_sent);

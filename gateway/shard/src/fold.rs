@@ -135,7 +135,7 @@ impl Fold for StreamFold {
                 known
             }
             Some(Folding::User(user)) => {
-                let known = user.devices.count() > 0 || !user.conversations.is_empty();
+                let known = user.devices.count() > 0 || !user.conversations().is_empty();
                 if known {
                     write_user_state(&user, out);
                 }

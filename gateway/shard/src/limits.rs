@@ -50,8 +50,8 @@ pub const STATE_ENTRIES_MAX: usize = 4096;
 /// ranges takes fifty turns of some hundred microseconds, and holds up nobody.
 pub const LOAD_ENTRIES_PER_TURN: usize = 2048;
 
-/// Conversations that make room for one: the largest group has 8,192 stays, usual ones 500. If these hold fewer the next
-/// insertion goes on, so what is above the limit is what those in between brought.
+/// Conversations that make room for one at most: the largest group has 8,192 stays, large ones 500. If these hold fewer the
+/// next insertion goes on, so what is above the limit is what those in between brought.
 pub const EVICTIONS_PER_INSERTION: usize = 32;
 
 /// Users whose open ranges are counted at a time.
@@ -126,8 +126,9 @@ pub struct ShardLimits {
     pub hot_users_max: usize,
     /// Conversations in memory. Past it, with none to evict, commands get `OVERLOADED`.
     pub hot_conversations_max: usize,
-    /// Stays of the groups in memory, 32 bytes each, and as much again in slices on all shards together. Past it a group that
-    /// becomes hot takes the place of others, as many as its members need, and is loaded again for its next message.
+    /// Stays of the groups in memory that are larger than `listed_members_max`, 32 bytes each, and as much again in slices on all
+    /// shards together. Past it a group that becomes hot takes the place of others, as many as its members need; these are loaded
+    /// again for their next message.
     pub hot_stays_max: usize,
     /// Streams with a locator: those with records that the newest snapshot does not hold. Three quarters full starts a
     /// snapshot; full answers `OVERLOADED`.
@@ -171,7 +172,7 @@ impl Default for ShardLimits {
             mesh_frame_bytes_max: MESH_FRAME_BYTES_MAX,
             hot_users_max: 262_144,
             hot_conversations_max: 131_072,
-            hot_stays_max: 524_288,
+            hot_stays_max: 262_144,
             locators_max: 2_097_152,
             cursor_lag_bytes_max: 2 * 1024 * 1024,
             listed_members_max: 64,

@@ -5,7 +5,7 @@ use crate::event::ConnectionId;
 use crate::limits::CONVERSATION_ROWS_MAX;
 use crate::mesh_frame::{Origin, Request, Row};
 use crate::shard::{Shard, Turn};
-use tidegate_domain::ConversationEntry;
+use tidegate_domain::{ConversationEntry, User};
 use tidegate_ids::{ConversationId, Sequence, UserVersion};
 use tidegate_schema::{ConversationList, ConversationPage, ConversationRow, ErrorCode, List, ListOrder};
 
@@ -29,25 +29,21 @@ pub(crate) struct Lists {
 }
 
 /// Which conversations a page has, in its order, and whether there are more.
-fn page_of(
-    entries: impl Iterator<Item = (ConversationId, ConversationEntry)>,
-    list: &ConversationList,
-) -> (Vec<(ConversationId, ConversationEntry)>, bool) {
+fn page_of(user: &User, list: &ConversationList) -> (Vec<(ConversationId, ConversationEntry)>, bool) {
     let limit = usize::from(list.limit).min(CONVERSATION_ROWS_MAX);
-    let mut page: Vec<(ConversationId, ConversationEntry)> = match list.order {
-        ListOrder::ChangedSince(version) => entries.filter(|(_, entry)| entry.version > version).collect(),
-        ListOrder::LastActivity(_) => entries.collect(),
-    };
+    let after = list.after.and_then(|after| user.conversations().get(&after)).map(|entry| entry.version);
     // Activity is known to the conversations' homes only (decision 0006): pages and their rows go by the list's own changes,
     // so that `after`, the last row of the page before, continues without a gap.
-    match list.order {
-        ListOrder::ChangedSince(_) => page.sort_by_key(|(_, entry)| entry.version),
-        ListOrder::LastActivity(_) => page.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.version)),
-    }
-    if let Some(after) = list.after {
-        let place = page.iter().position(|(id, _)| *id == after);
-        page.drain(..place.map_or(0, |place| place + 1));
-    }
+    let mut page: Vec<(ConversationId, ConversationEntry)> = match list.order {
+        ListOrder::ChangedSince(version) => {
+            let from = after.map_or(version, |after| version.max(after));
+            user.changed_after(from).take(limit + 1).collect()
+        }
+        ListOrder::LastActivity(_) => {
+            let before = after.unwrap_or(UserVersion(u64::MAX));
+            user.changed_before(before).take(limit + 1).collect()
+        }
+    };
     let more = page.len() > limit;
     page.truncate(limit);
     (page, more)
@@ -65,8 +61,7 @@ impl Shard {
             return self.refuse_frame(id, origin.request, 0, ErrorCode::Overloaded, b"one list at a time");
         }
         let Some(hot) = self.streams.users.get(&origin.user) else { return };
-        let entries = hot.user.conversations.iter().map(|(id, entry)| (*id, *entry));
-        let (entries, more) = page_of(entries, list);
+        let (entries, more) = page_of(&hot.user, list);
         let rows = vec![None; entries.len()];
         let version = hot.user.version;
         let (asked, came) = (0, 0);

@@ -351,14 +351,16 @@ impl Shard {
         }
     }
 
-    /// Puts a conversation into the table of hot ones, evicting others if it is full, or if they hold too many stays.
+    /// Puts a conversation into the table of hot ones, evicting others if it is full, or if large groups among them
+    /// hold too many stays.
     pub(crate) fn insert_conversation(&mut self, hot: HotConversation, turn: &mut Turn<'_>) -> bool {
         for _ in 0..EVICTIONS_PER_INSERTION {
-            let stays = self.streams.hot_stays() + hot.stays();
-            if stays <= self.limits.hot_stays_max && !self.streams.conversations.is_full() {
+            // A group is new before it has members, so the limit is passed by one until the next comes.
+            let has_too_many_stays = self.streams.stays_with(&hot) > self.limits.hot_stays_max;
+            if !has_too_many_stays && !self.streams.conversations.is_full() {
                 break;
             }
-            if !self.evict_conversation(turn.mesh) {
+            if !self.evict_conversation(turn.mesh, has_too_many_stays) {
                 break;
             }
         }

@@ -94,8 +94,8 @@ pub(crate) fn write_user_state(user: &User, out: &mut Vec<u8>) {
             to.put(conversation).put(from);
         }
     }
-    to.put(user.conversations.len() as u32);
-    for (conversation, entry) in &user.conversations {
+    to.put(user.conversations().len() as u32);
+    for (conversation, entry) in user.conversations() {
         let left = entry.left.unwrap_or(Sequence(0));
         to.put(*conversation).put(entry.joined).put(left).put(entry.version.0);
     }
@@ -156,7 +156,7 @@ impl UserStateReader {
                     Some(left) => {
                         *left -= 1;
                         let (id, entry) = read_entry(&mut from)?;
-                        user.conversations.insert(id, entry);
+                        user.restore(id, entry);
                     }
                 }
             }
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!((ranges(&found, 1), ranges(&found, 3)), (ranges(&user, 1), ranges(&user, 3)));
         let expected = (0..100).map(conversation).zip((1..).map(Sequence)).take(100).collect::<Vec<_>>();
         assert_eq!(ranges(&found, 1), expected);
-        assert!(ranges(&found, 2).is_empty() && found.conversations == user.conversations);
+        assert!(ranges(&found, 2).is_empty() && found.conversations() == user.conversations());
     }
 
     #[test]

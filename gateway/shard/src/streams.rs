@@ -38,11 +38,6 @@ impl HotConversation {
         }
     }
 
-    /// Stays that it holds.
-    pub(crate) fn stays(&self) -> usize {
-        self.conversation.membership.stays().len()
-    }
-
     /// Folds a record that was read again; `prev` is the link that it has. Behind a gap, what lay there is lost: its places in
     /// the order stay taken, and links to it lead to about where it was.
     pub(crate) fn fold(&mut self, record: &Record<'_>, prev: Location) {
@@ -65,6 +60,12 @@ impl HotConversation {
         self.conversation.lose(missing, near);
         (0..missing).for_each(|_| self.spine.push(near));
     }
+}
+
+/// Stays of a group that has more than a home lists: those that are copied to other shards.
+pub(crate) fn large_stays(conversation: &Conversation, listed_members_max: usize) -> usize {
+    let count = conversation.membership.stays().len();
+    if count > listed_members_max { count } else { 0 }
 }
 
 /// A device's connection at its user's home.
@@ -105,7 +106,7 @@ impl HotUser {
     /// What a state of them lists, about.
     pub(crate) fn entries(&self) -> usize {
         let ranges: usize = self.user.devices.iter().map(|device| device.queue.range_count()).sum();
-        ranges + self.user.conversations.len()
+        ranges + self.user.conversations().len()
     }
 
     pub(crate) fn session(&self, device: DeviceId) -> Option<&Session> {
@@ -123,8 +124,9 @@ pub(crate) struct Streams {
     pub(crate) users: HotTable<UserId, HotUser>,
     pub(crate) conversations: HotTable<ConversationId, HotConversation>,
     pub(crate) locators: Locators,
-    /// Stays of the groups in memory: every shard that has members of a sliced one has as much of it again.
+    /// Stays of the large groups in memory: the shards of their members have slices of as many again.
     hot_stays: usize,
+    listed_members_max: usize,
     locators_max: usize,
     /// How many users got a place above that.
     reserve_used: usize,
@@ -137,30 +139,37 @@ impl Streams {
             conversations: HotTable::new(limits.hot_conversations_max, hash),
             locators,
             hot_stays: 0,
+            listed_members_max: limits.listed_members_max,
             locators_max: limits.locators_max,
             reserve_used: 0,
         }
     }
 
-    /// Stays of the groups in memory.
-    pub(crate) const fn hot_stays(&self) -> usize {
-        self.hot_stays
+    /// Stays of the large groups in memory, with a conversation that becomes hot.
+    pub(crate) fn stays_with(&self, hot: &HotConversation) -> usize {
+        self.hot_stays + large_stays(&hot.conversation, self.listed_members_max)
     }
 
     /// Puts a conversation into memory; the caller has made room.
     pub(crate) fn insert_conversation(&mut self, hot: HotConversation) {
-        self.hot_stays += hot.stays();
+        self.hot_stays = self.stays_with(&hot);
         self.conversations.insert(hot.conversation.id, hot);
     }
 
     /// Takes a conversation out of memory.
     pub(crate) fn remove_conversation(&mut self, id: &ConversationId) {
-        self.hot_stays -= self.conversations.remove(id).map_or(0, |hot| hot.stays());
+        let removed = self.conversations.remove(id);
+        self.hot_stays -= removed.map_or(0, |hot| large_stays(&hot.conversation, self.listed_members_max));
     }
 
-    /// A membership in memory has grown by so many stays.
-    pub(crate) const fn add_stays(&mut self, count: usize) {
-        self.hot_stays += count;
+    /// Folds a record into a conversation in memory.
+    pub(crate) fn apply(&mut self, id: &ConversationId, record: &Record<'_>) {
+        let Some(hot) = self.conversations.get_mut(id) else { return };
+        let before = large_stays(&hot.conversation, self.listed_members_max);
+        hot.conversation.apply(record);
+        hot.spine.push(record.location);
+        hot.since_state += 1;
+        self.hot_stays = self.hot_stays + large_stays(&hot.conversation, self.listed_members_max) - before;
     }
 
     pub(crate) fn locator(&self, stream: &StreamId) -> Locator {

@@ -56,6 +56,12 @@ pub fn most_held<R>(work: impl FnOnce() -> R) -> (u64, R) {
     (u64::try_from(most - before).unwrap_or(0), result)
 }
 
+/// Bytes taken and not given back on this thread so far. What one thread takes and another gives back is counted wrongly.
+#[must_use]
+pub fn held_bytes() -> i64 {
+    HELD.get().0
+}
+
 fn hold(bytes: i64) {
     let _ = HELD.try_with(|held| {
         let (now, most) = held.get();

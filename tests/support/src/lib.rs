@@ -5,6 +5,6 @@ mod allocations;
 mod power_cut;
 mod root;
 
-pub use allocations::{Allocations, CountingAllocator, allocations, most_held};
+pub use allocations::{Allocations, CountingAllocator, allocations, held_bytes, most_held};
 pub use power_cut::{FileSystem, Volume};
 pub use root::{can_mount_or_say, is_root_or_say};

@@ -12,7 +12,7 @@ use house::{Disk, House, SHARDS, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_domain::{Route, group_id};
 use tidegate_ids::{ClientId, ConversationId, DeviceId, ShardIndex, UserId};
-use tidegate_shard::{Counter, ShardLimits};
+use tidegate_shard::{Counter, Shard, ShardLimits};
 
 const SENDER: usize = 0;
 const SENDER_DEVICE: u64 = 77;
@@ -122,7 +122,9 @@ fn message(conversation: ConversationId, number: u64) -> Saying {
 /// direct conversation, and whether a snapshot holds their stream or not.
 #[test]
 fn a_message_to_who_is_away_loads_nothing_of_theirs() {
-    let limits = ShardLimits { listed_members_max: 8, hot_conversations_max: 256, ..limits() };
+    // One of the large groups fits into memory, and the one that is created last.
+    let limits =
+        ShardLimits { listed_members_max: 8, hot_conversations_max: 256, hot_stays_max: 40, ..limits() };
     let mut house = open(limits.clone());
     let away: Vec<UserId> = users_at(1).take(30).collect();
     for user in &away {
@@ -156,6 +158,8 @@ fn a_message_to_who_is_away_loads_nothing_of_theirs() {
             let direct = if with_snapshot { 3 + round } else { round };
             say(&mut house, groups.iter().map(|number| message(group(*number), round)));
             say(&mut house, directs.iter().map(|conversation| message(*conversation, direct)));
+            let stays: usize = house.shards.iter().map(Shard::slice_stays).sum();
+            assert!((31..=70).contains(&stays), "{stays} stays in slices");
         }
         let after = house.stats(1);
         assert_eq!(house.user_reads, reads, "nobody's stream was read");
