@@ -421,9 +421,7 @@ impl Wiring<'_> {
                     board,
                     clock,
                 };
-                let mut shard = Shard::new(setup);
-                shard.erase(erased);
-                Pump::new(pump, shard).run()
+                Pump::new(pump, shard(setup, erased)).run()
             }));
         }
         Ok(Helpers { factory, scanner, snapshotter, told })
@@ -450,6 +448,13 @@ impl Wiring<'_> {
         };
         Appender::new(&config, start).map_err(|error| BootError::Log(format!("{error:?}")))
     }
+}
+
+/// A shard that gives out nothing that was asked to be erased, from its first turn on.
+fn shard(setup: ShardSetup, erased: ErasedRanges) -> Shard {
+    let mut shard = Shard::new(setup);
+    shard.erase(erased);
+    shard
 }
 
 fn wake(waker: &ThreadWaker) -> Wake {

@@ -198,7 +198,7 @@ pub struct Failure {
     /// What did not hold.
     pub what: String,
     /// What had been done by then.
-    pub report: Report,
+    pub report: Box<Report>,
 }
 
 /// Sizes so small that every limit is met.

@@ -106,13 +106,13 @@ pub(crate) struct World {
 pub fn run(plan: &Plan) -> Result<Report, Failure> {
     let mut world = match World::new(plan.clone()) {
         Ok(world) => world,
-        Err(what) => return Err(Failure { what, report: Report::default() }),
+        Err(what) => return Err(Failure { what, report: Box::default() }),
     };
     let done = world.run();
     world.close_report();
     match done {
         Ok(()) => Ok(world.report),
-        Err(what) => Err(Failure { what, report: world.report }),
+        Err(what) => Err(Failure { what, report: Box::new(world.report) }),
     }
 }
 

@@ -403,3 +403,50 @@ fn snapshots_are_verified_too() {
         &["1.snap: covers log 1/0 to", "1 fault, 1 snapshot"],
     );
 }
+
+#[test]
+fn records_to_erase_are_asked_for_by_name_and_listed() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    fill(&mut journal, 2, 60);
+    drop(journal);
+    let erase = |more: &[&str]| run("erase", temp.path(), more);
+    assert_eq!(erase(&["--list"]), (Some(0), String::from("0 pending, 0 done\n"), String::new()));
+    let check_refused = |more: &[&str], expected: &str| {
+        let (code, out, err) = erase(more);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{more:?}");
+        assert!(err.contains(expected), "{more:?}: {err}");
+    };
+    let one = ["--conversation", "1:1001"];
+    check_refused(&["--conversation", "1:1002", "--all"], "there is no record of conversation 1:1002");
+    check_refused(
+        &[&one[..], &["--sequences", "2..9"]].concat(),
+        "no record above 5: ask for 2..5, or for --all",
+    );
+    check_refused(&[&one[..], &["--sequences", "9..2"]].concat(), "is not A..B");
+    check_refused(&[&one[..], &["--all", "--reason", "two\nlines"]].concat(), "one line");
+    check_refused(&one, "--sequences");
+    check_refused(&[&one[..], &["--all", "--list"]].concat(), "--list");
+    check_refused(&["--all"], "--conversation");
+    check_refused(&["--conversation", "user:1", "--all"], "hex digits of a group");
+    assert_eq!(erase(&["--list"]).1, "0 pending, 0 done\n", "a refusal leaves nothing behind");
+    let (code, out, _) = erase(&[&one[..], &["--sequences", "2..3", "--reason", "case 4711"]].concat());
+    assert!(
+        code == Some(0) && out.starts_with("1:1001: records 2..3 are to be erased\nno gateway runs on"),
+        "{out}"
+    );
+    let (code, out, _) = erase(&["--conversation", "2:1002", "--all"]);
+    assert!(code == Some(0) && out.contains("records 1..5"), "{out}");
+    let (_, out, _) = erase(&["--list"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].starts_with("asked 1:1001 2..3 0 of 2 erased, asked 20"), "{out}");
+    assert!(lines[0].ends_with(": case 4711") && lines[1].starts_with("asked 2:1002 1..5 0 of 5"), "{out}");
+    assert_eq!(lines[2..], ["2 pending, 0 done"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("copy");
+    let (code, out, _) = run("backup", temp.path(), &[copy.to_str().unwrap()]);
+    assert!(code == Some(0) && out.contains("2 ranges of records may be in it"), "{out}");
+    assert_eq!(run("erase", &copy, &["--list"]).1.lines().last(), Some("2 pending, 0 done"));
+    let nowhere = run("erase", &temp.path().join("nowhere"), &["--list"]);
+    assert!(nowhere.0 == Some(2) && nowhere.2.contains("not a data directory"), "{nowhere:?}");
+}
