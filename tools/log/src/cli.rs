@@ -34,7 +34,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Print records, one a line, in the order of epochs, shards and appends.
     Dump(DumpOptions),
-    /// Check every batch, record, link, sequence and footer.
+    /// Check every batch, record, link, sequence and footer, the snapshots and the list of erasures.
     ///
     /// Exits with 0 if the log is whole (a tail that was never acknowledged may be cut: it is reported), with 1 if
     /// anything is damaged, with 2 if the directory cannot be looked at.

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use tidegate_ids::{LogId, StreamId};
-use tidegate_storage_files::{DirView, LogSegments};
+use tidegate_storage_files::{DirView, LogSegments, load_erasures};
 use tidegate_storage_log::{
     Cut, Damage, DamageKind, FooterEntry, Lost, Medium, RecordView, Recovered, SegmentExtent, Witness,
     read_footer, recover_telling,
@@ -68,6 +68,9 @@ pub(crate) fn run(view: &DirView, bar: &ProgressBar) -> Found {
     bar.set_position(bytes);
     found.streams = streams.count();
     found.snapshots = snapshots::check(view, &found.ends, &mut found.faults);
+    if let Err(error) = load_erasures(view.path()) {
+        found.faults.add(|| error.to_string());
+    }
     found
 }
 

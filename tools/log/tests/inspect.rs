@@ -447,6 +447,13 @@ fn records_to_erase_are_asked_for_by_name_and_listed() {
     let (code, out, _) = run("backup", temp.path(), &[copy.to_str().unwrap()]);
     assert!(code == Some(0) && out.contains("2 ranges of records may be in it"), "{out}");
     assert_eq!(run("erase", &copy, &["--list"]).1.lines().last(), Some("2 pending, 0 done"));
+    assert_eq!(run("verify", temp.path(), &[]).0, Some(0));
+    std::fs::write(temp.path().join("ERASURES"), "tidegate-erasures 1\nasked\n").unwrap();
+    let (code, out, err) = run("verify", temp.path(), &[]);
+    assert!(
+        code == Some(1) && format!("{out}{err}").contains("ERASURES: the checksum does not match"),
+        "{out}{err}"
+    );
     let nowhere = run("erase", &temp.path().join("nowhere"), &["--list"]);
     assert!(nowhere.0 == Some(2) && nowhere.2.contains("not a data directory"), "{nowhere:?}");
 }
