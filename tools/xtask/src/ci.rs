@@ -8,6 +8,7 @@ use clap::Args;
 use crate::conformance;
 use crate::generate;
 use crate::matrix;
+use crate::plants;
 use crate::program::Program;
 use crate::pypi;
 use crate::simulator;
@@ -43,6 +44,7 @@ const STEPS: &[Step] = &[
     Step { name: "test", proves: "every test of the workspace", run: test },
     Step { name: "release", proves: "the release build", run: release },
     Step { name: "sim", proves: "the simulator finds nothing in its seeds", run: simulator::run_in_ci },
+    Step { name: "plants", proves: "the simulator finds every bug that is planted", run: plants::run_in_ci },
     Step {
         name: "replay",
         proves: "six days of real chat arrive, also through a crash",

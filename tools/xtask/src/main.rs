@@ -11,6 +11,7 @@ mod gateway;
 mod generate;
 mod limits;
 mod matrix;
+mod plants;
 mod program;
 mod pypi;
 mod replay;
@@ -44,6 +45,8 @@ enum Task {
     ReplayAll(matrix::Options),
     /// Runs the simulator
     Sim(simulator::Options),
+    /// Plants bugs in a copy of the sources, each of which the simulator must find
+    Plants(plants::Options),
     /// Runs the Autobahn test suite against /echo
     Conformance(conformance::Options),
     /// Runs the fuzz targets, each for a while, on nightly
@@ -68,6 +71,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ci(options) => ci::run(&workspace, &options),
         Task::ReplayAll(options) => matrix::run(&workspace, &options),
         Task::Sim(options) => simulator::run(&workspace, &options),
+        Task::Plants(options) => plants::run(&workspace, &options),
         Task::Conformance(options) => conformance::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
     }

@@ -30,6 +30,8 @@ use self::modules::Reached;
 use self::source::Source;
 use self::tree::Tree;
 
+pub use self::tree::listed_by_git;
+
 /// Judges the workspace at `root`, prints every finding, and fails if there is one.
 pub fn run(root: &Path) -> Result<()> {
     let tree = Tree::read(root)?;

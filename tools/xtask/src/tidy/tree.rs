@@ -105,7 +105,8 @@ impl Package {
     }
 }
 
-fn listed_by_git(root: &Path) -> Result<Vec<PathBuf>> {
+/// The files of a working tree that git tracks or would track, relative to it.
+pub fn listed_by_git(root: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
