@@ -24,8 +24,8 @@ pub struct Hunt {
 }
 
 /// What became of one plant.
-#[derive(Clone, Debug)]
-pub enum Found {
+#[derive(Debug)]
+enum Found {
     /// A checker or an assertion has found it.
     At {
         /// By which seed.
@@ -43,7 +43,8 @@ pub enum Found {
 /// What became of all of them.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    found: Vec<(String, Found)>,
+    /// Names of plants that were found.
+    found: Vec<String>,
     /// Seeds that held without a plant.
     pub held_unplanted: u64,
     /// The first that did not, with what was said.
@@ -57,9 +58,9 @@ enum Job<'a> {
 }
 
 impl Outcome {
-    /// What became of a plant.
-    pub fn of(&self, name: &str) -> Option<&Found> {
-        self.found.iter().find(|(other, _)| other == name).map(|(_, found)| found)
+    /// Whether a plant was found.
+    pub fn has_found(&self, name: &str) -> bool {
+        self.found.iter().any(|found| found == name)
     }
 }
 
@@ -99,8 +100,8 @@ impl Hunt {
                 };
                 let said: String = said.chars().take(SAID_LEN_MAX).collect();
                 println!("{:<36} {seed:>5} {:>7.1}  {said}", plant.name, begin.elapsed().as_secs_f64());
-                if let Ok(mut outcome) = outcome.lock() {
-                    outcome.found.push((plant.name.clone(), found));
+                if let (Found::At { .. }, Ok(mut outcome)) = (found, outcome.lock()) {
+                    outcome.found.push(plant.name.clone());
                 }
             }
             Job::Unplanted(seed) => {
@@ -121,21 +122,24 @@ impl Hunt {
 
     /// Runs the seeds of one plant until one of them finds it.
     fn look_for(&self, plant: &Plant) -> Found {
-        let (mut reached, mut broken) = (0, None);
+        let (mut reached, mut other) = (0, None);
         for seed in self.first..self.first + plant.seeds {
             match seed::run(&self.simulator, &plant.name, seed) {
-                Ok(Verdict::Checked(said)) => return Found::At { seed, said },
-                Ok(Verdict::Asserted(said)) => return Found::At { seed, said: format!("asserted: {said}") },
+                Ok(Verdict::Checked(said) | Verdict::Asserted(said)) if plant.explains(&said) => {
+                    return Found::At { seed, said };
+                }
+                Ok(Verdict::Checked(said) | Verdict::Asserted(said)) => {
+                    other = Some(format!("seed {seed} found something else: {said}"));
+                }
                 Ok(Verdict::Held { reached: had_its_chance }) => reached += u64::from(had_its_chance),
                 Ok(Verdict::Broken(said)) => {
-                    broken = Some(format!("seed {seed} broke the simulator: {said}"));
+                    other = Some(format!("seed {seed} broke the simulator: {said}"));
                 }
                 Err(error) => return Found::Nowhere { why: format!("seed {seed} did not run: {error:#}") },
             }
         }
-        let seeds = plant.seeds;
-        let why =
-            broken.unwrap_or_else(|| format!("NOT FOUND by {seeds} seeds, {reached} of which came to it"));
+        let other = other.map_or_else(String::new, |other| format!("; {other}"));
+        let why = format!("NOT FOUND by {} seeds, {reached} of which came to it{other}", plant.seeds);
         Found::Nowhere { why }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use self::hunt::{Found, Hunt};
+use self::hunt::Hunt;
 use self::patch::Plant;
 use crate::workspace::Workspace;
 
@@ -48,11 +48,12 @@ pub fn run_in_ci(workspace: &Workspace) -> Result<Option<String>> {
 /// Plants each bug and looks for it; fails if one is not found, or if the copy does not hold without one.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let all = patch::read_all(&workspace.root.join(FOLDER))?;
-    let chosen = chosen(&all, &options.only)?;
+    for name in &options.only {
+        let is_known = all.iter().any(|plant| plant.name == *name);
+        ensure!(is_known, "no plant is called {name}; see `cargo xtask plants --list`");
+    }
     if options.list {
-        for plant in &chosen {
-            println!("{:<36} {:>3} seeds  {}", plant.name, plant.seeds, plant.what);
-        }
+        all.iter().filter(|plant| options.names(plant)).for_each(tell);
         return Ok(());
     }
     let begin = Instant::now();
@@ -60,32 +61,39 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     copy::write(workspace, &all)?;
     let simulator = copy::build(workspace)?;
     println!("   the copy with {} plants is built after {:.1} s", all.len(), begin.elapsed().as_secs_f64());
+    // Plants that wait are looked for where somebody names them.
+    let is_due = |plant: &&Plant| options.names(plant) && (plant.waits.is_none() || !options.only.is_empty());
+    let chosen: Vec<&Plant> = all.iter().filter(is_due).collect();
     let hunt = Hunt { simulator, first: options.seeds_from, seeds_unplanted: SEEDS_UNPLANTED };
     let outcome = hunt.run(&chosen);
     report(&chosen, &outcome, begin)
 }
 
-/// The plants that were asked for; all if none was.
-fn chosen<'a>(all: &'a [Plant], only: &[String]) -> Result<Vec<&'a Plant>> {
-    for name in only {
-        ensure!(
-            all.iter().any(|plant| plant.name == *name),
-            "no plant is called {name}; see `cargo xtask plants --list`"
-        );
+impl Options {
+    /// Whether a plant was asked for: all are if none was.
+    fn names(&self, plant: &Plant) -> bool {
+        self.only.is_empty() || self.only.contains(&plant.name)
     }
-    let wanted = |plant: &&Plant| only.is_empty() || only.contains(&plant.name);
-    Ok(all.iter().filter(wanted).collect())
+}
+
+/// A line of the list.
+fn tell(plant: &Plant) {
+    let bound = plant
+        .waits
+        .as_ref()
+        .map_or_else(|| format!("{:>3} seeds", plant.seeds), |waits| format!("waits for {waits}"));
+    println!("{:<36} {bound}  {}", plant.name, plant.what);
 }
 
 fn report(chosen: &[&Plant], outcome: &hunt::Outcome, begin: Instant) -> Result<()> {
-    let missed: Vec<&str> = chosen
-        .iter()
-        .filter(|plant| !matches!(outcome.of(&plant.name), Some(Found::At { .. })))
-        .map(|plant| plant.name.as_str())
-        .collect();
+    let (found, missed): (Vec<&Plant>, Vec<&Plant>) =
+        chosen.iter().copied().partition(|plant| outcome.has_found(&plant.name));
+    for plant in found.iter().filter(|plant| plant.waits.is_some()) {
+        println!("   {} need not wait any more: say in its head how many seeds find it", plant.name);
+    }
     println!(
         "plants: {} of {} found, {} seeds without a plant held, {:.0} s",
-        chosen.len() - missed.len(),
+        found.len(),
         chosen.len(),
         outcome.held_unplanted,
         begin.elapsed().as_secs_f64()
@@ -93,11 +101,13 @@ fn report(chosen: &[&Plant], outcome: &hunt::Outcome, begin: Instant) -> Result<
     if let Some(broken) = &outcome.broken_unplanted {
         bail!("without a plant {broken}: mend that first, what was found with a plant may be this");
     }
+    let due: Vec<&str> =
+        missed.iter().filter(|plant| plant.waits.is_none()).map(|plant| plant.name.as_str()).collect();
     ensure!(
-        missed.is_empty(),
+        due.is_empty(),
         "not found: {}. Either the simulator has lost a workload, a fault or a checker that found it before, or the \
          sources have a second defence now: then move it to that list in docs/plants.md",
-        missed.join(", ")
+        due.join(", ")
     );
     Ok(())
 }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// Seeds that try a plant that waits, where somebody asks for it.
+const SEEDS_WAITING: u64 = 100;
+
 /// Where the diff begins.
 const DIFF: &str = "--- a/";
 
@@ -19,6 +22,17 @@ pub struct Plant {
     pub what: String,
     /// So many seeds, from any first one, must find it.
     pub seeds: u64,
+    /// No seed is bound to find it yet: what the simulator lacks.
+    pub waits: Option<String>,
+    /// What is said of it: a failure that says none of these is another one, and finds nothing.
+    pub says: Vec<String>,
+}
+
+impl Plant {
+    /// Whether a failure is one that this bug leads to.
+    pub fn explains(&self, said: &str) -> bool {
+        self.says.iter().any(|part| said.contains(part))
+    }
 }
 
 /// Every plant of a folder, sorted by name.
@@ -51,29 +65,47 @@ fn read(name: &str, text: &str) -> Result<Plant> {
         head.iter().any(|line| line.starts_with("Breaks: ")),
         "its head says `Breaks: ` and the sentence of the design that no longer holds"
     );
-    let seeds = head.iter().find_map(|line| line.strip_prefix("Seeds: "));
-    let seeds = seeds.context("its head says `Seeds: ` and how many seeds must find it")?;
-    let seeds: u64 = seeds.trim().parse().with_context(|| format!("`Seeds: {seeds}` is no number"))?;
+    let says = head.iter().find_map(|line| line.strip_prefix("Says: "));
+    let says = says.context("its head says `Says: ` and, parted by ` | `, what failures of this bug say")?;
+    let says: Vec<String> = says.split(" | ").map(|part| part.trim().to_owned()).collect();
+    ensure!(!says.iter().any(String::is_empty), "a part of `Says: ` is empty, so every failure would fit");
+    let waits = head.iter().find_map(|line| line.strip_prefix("Waits: ")).map(str::to_owned);
+    let seeds = match head.iter().find_map(|line| line.strip_prefix("Seeds: ")) {
+        Some(seeds) => seeds.trim().parse().with_context(|| format!("`Seeds: {seeds}` is no number"))?,
+        None if waits.is_some() => SEEDS_WAITING,
+        None => bail!("its head says `Seeds: ` and how many must find it, or `Waits: ` and what is missing"),
+    };
     ensure!(seeds > 0, "no seed finds it: a bug that is defended twice stands in docs/plants.md only");
     let switch = format!("plant::is(\"{name}\")");
     ensure!(
         diff.into_iter().any(|line| line.starts_with('+') && line.contains(&switch)),
         "no line that it adds asks `tidegate_ids::{switch}`, so it would be planted in every run"
     );
-    Ok(Plant { name: name.to_owned(), file: PathBuf::new(), what: what.join(" "), seeds })
+    let (name, file, what) = (name.to_owned(), PathBuf::new(), what.join(" "));
+    Ok(Plant { name, file, what, seeds, waits, says })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SOUND: &str = "Something is\nforgotten.\n\nBreaks: DESIGN 1.3, \"Nothing\nleaves\".\n\nSeeds: 40\n\n\
+    const SOUND: &str = "Something is\nforgotten.\n\nBreaks: DESIGN 1.3, \"Nothing\nleaves\".\n\nSays: never got | is gone\nSeeds: 40\n\n\
         --- a/one.rs\n+++ b/one.rs\n@@ -1 +1,2 @@\n+if tidegate_ids::plant::is(\"one\") {}\n left\n";
 
     #[test]
     fn a_plant_says_what_it_is_and_how_many_seeds_find_it() {
         let plant = read("one", SOUND).unwrap();
         assert_eq!((plant.what.as_str(), plant.seeds), ("Something is forgotten.", 40));
+        assert_eq!(plant.waits, None);
+        let said = ["LOST: device 3 never got 1:2 5", "1:2 5 was committed and is gone", "1:2 5 came twice"];
+        assert_eq!(said.map(|said| plant.explains(said)), [true, true, false]);
+    }
+
+    #[test]
+    fn a_plant_may_wait_for_what_the_simulator_lacks() {
+        let plant = read("one", &SOUND.replace("Seeds: 40", "Waits: slow reads")).unwrap();
+        assert_eq!(plant.waits.as_deref(), Some("slow reads"));
+        assert!(plant.seeds > 0, "it is tried where it is asked for");
     }
 
     /// A patch that asks for another name than its own would be planted by nobody, and look defended.
@@ -86,7 +118,9 @@ mod tests {
         check("other", SOUND, "plant::is(\"other\")");
         check("one", &SOUND.replace("Seeds: 40", "Seeds: 0"), "defended twice");
         check("one", &SOUND.replace("Seeds: 40", "Seeds: many"), "no number");
-        check("one", &SOUND.replace("Seeds: 40", ""), "how many seeds");
+        check("one", &SOUND.replace("Seeds: 40", ""), "what is missing");
+        check("one", &SOUND.replace("Says: ", ""), "failures of this bug say");
+        check("one", &SOUND.replace(" | is gone", " | "), "is empty");
         check("one", &SOUND.replace("Breaks: ", ""), "Breaks: ");
         check("one", &SOUND.replace("--- a/", "--- "), "no diff");
         check("one", &SOUND.replace("+if", "-if"), "in every run");
