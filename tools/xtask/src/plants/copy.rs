@@ -179,14 +179,8 @@ mod tests {
         fs::write(root.join("one.rs"), "changed\n").unwrap();
         let file = folder.path().join("late.patch");
         fs::write(&file, "A bug.\n\n--- a/one.rs\n+++ b/one.rs\n@@ -1 +1,2 @@\n+bug\n before\n").unwrap();
-        let plant = Plant {
-            name: "late".to_owned(),
-            file,
-            what: String::new(),
-            seeds: 1,
-            waits: None,
-            says: Vec::new(),
-        };
+        let (name, what, says) = ("late".to_owned(), String::new(), Vec::new());
+        let plant = Plant { name, file, what, seeds: 1, waits: None, without: None, says };
         let said = apply(&root, &plant).unwrap_err().to_string();
         assert!(said.contains("late does not apply") && said.contains("git diff -U2"), "{said}");
         fs::write(root.join("one.rs"), "before\n").unwrap();

@@ -105,7 +105,7 @@ impl Hunt {
                 }
             }
             Job::Unplanted(seed) => {
-                let verdict = seed::run(&self.simulator, "", *seed);
+                let verdict = seed::run(&self.simulator, None, *seed);
                 let Ok(mut outcome) = outcome.lock() else { return };
                 match verdict {
                     Ok(Verdict::Held { .. }) => outcome.held_unplanted += 1,
@@ -124,7 +124,7 @@ impl Hunt {
     fn look_for(&self, plant: &Plant) -> Found {
         let (mut reached, mut other) = (0, None);
         for seed in self.first..self.first + plant.seeds {
-            match seed::run(&self.simulator, &plant.name, seed) {
+            match seed::run(&self.simulator, Some(plant), seed) {
                 Ok(Verdict::Checked(said) | Verdict::Asserted(said)) if plant.explains(&said) => {
                     return Found::At { seed, said };
                 }

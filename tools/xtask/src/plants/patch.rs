@@ -24,6 +24,8 @@ pub struct Plant {
     pub seeds: u64,
     /// No seed is bound to find it yet: what the simulator lacks.
     pub waits: Option<String>,
+    /// Faults that its seeds leave out, because a checker looks away where they have happened.
+    pub without: Option<String>,
     /// What is said of it: a failure that says none of these is another one, and finds nothing.
     pub says: Vec<String>,
 }
@@ -76,13 +78,14 @@ fn read(name: &str, text: &str) -> Result<Plant> {
         None => bail!("its head says `Seeds: ` and how many must find it, or `Waits: ` and what is missing"),
     };
     ensure!(seeds > 0, "no seed finds it: a bug that is defended twice stands in docs/plants.md only");
+    let without = head.iter().find_map(|line| line.strip_prefix("Without: ")).map(str::to_owned);
     let switch = format!("plant::is(\"{name}\")");
     ensure!(
         diff.into_iter().any(|line| line.starts_with('+') && line.contains(&switch)),
         "no line that it adds asks `tidegate_ids::{switch}`, so it would be planted in every run"
     );
     let (name, file, what) = (name.to_owned(), PathBuf::new(), what.join(" "));
-    Ok(Plant { name, file, what, seeds, waits, says })
+    Ok(Plant { name, file, what, seeds, waits, without, says })
 }
 
 #[cfg(test)]
@@ -96,7 +99,9 @@ mod tests {
     fn a_plant_says_what_it_is_and_how_many_seeds_find_it() {
         let plant = read("one", SOUND).unwrap();
         assert_eq!((plant.what.as_str(), plant.seeds), ("Something is forgotten.", 40));
-        assert_eq!(plant.waits, None);
+        assert_eq!((&plant.waits, &plant.without), (&None, &None));
+        let plant = read("one", &SOUND.replace("Seeds", "Without: bit-rot\nSeeds")).unwrap();
+        assert_eq!(plant.without.as_deref(), Some("bit-rot"));
         let said = ["LOST: device 3 never got 1:2 5", "1:2 5 was committed and is gone", "1:2 5 came twice"];
         assert_eq!(said.map(|said| plant.explains(said)), [true, true, false]);
     }
@@ -125,5 +130,21 @@ mod tests {
         check("one", &SOUND.replace("--- a/", "--- "), "no diff");
         check("one", &SOUND.replace("+if", "-if"), "in every run");
         check("one", &SOUND.replace("Something is\nforgotten.\n", ""), "first paragraph");
+    }
+
+    #[test]
+    fn the_docs_say_of_every_plant_what_its_head_says() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let docs = fs::read_to_string(root.join("docs/plants.md")).unwrap();
+        let plants = read_all(&root.join(crate::plants::FOLDER)).unwrap();
+        for plant in &plants {
+            let row = format!("| `{}` | {} |", plant.name, plant.what);
+            let line = docs.lines().find(|line| line.starts_with(&row));
+            let line = line.unwrap_or_else(|| panic!("docs/plants.md has no line that begins `{row}`"));
+            let end = plant.waits.clone().unwrap_or_else(|| plant.seeds.to_string());
+            assert!(line.ends_with(&format!("| {end} |")), "{} does not end with {end}", plant.name);
+        }
+        let rows = docs.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, plants.len(), "docs/plants.md names a plant that is not there");
     }
 }

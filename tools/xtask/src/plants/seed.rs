@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::copy::REACHED;
+use super::patch::Plant;
 use crate::program::wait_at_most;
 
 /// The variable of the environment that says which bug is planted.
@@ -43,13 +44,15 @@ pub enum Verdict {
 }
 
 /// Runs one seed in a process of its own, so that an assertion ends nothing else.
-pub fn run(simulator: &Path, plant: &str, seed: u64) -> Result<Verdict> {
+pub fn run(simulator: &Path, plant: Option<&Plant>, seed: u64) -> Result<Verdict> {
     let log = tempfile::NamedTempFile::new().context("no temporary file")?;
     let out = log.reopen().context("no temporary file")?;
     let both = out.try_clone().context("no temporary file")?;
+    let without = plant.and_then(|plant| plant.without.as_deref());
     let mut child = Command::new(simulator)
         .args(["--seeds", &format!("{seed}..{}", seed + 1), "--ticks", TICKS])
-        .env(PLANTED_BY, plant)
+        .args(without.iter().flat_map(|faults| ["--without", faults]))
+        .env(PLANTED_BY, plant.map_or("", |plant| &plant.name))
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(out)
