@@ -290,6 +290,7 @@ pub(crate) fn build(
         covered: plan.covered.clone(),
         previous: snapshots.newest().cloned(),
         known_damage,
+        late_damage: &[],
         memory_bytes: MERGE_BYTES_DEFAULT,
     };
     snapshots.build(&plan, &mut StreamFold::new(), stop)

@@ -159,7 +159,8 @@ impl Work<'_> {
         }
         let highest = self.taken.keys().next_back().map_or(0, |number| number + 1);
         let next_segment = now.next_segment.max(highest);
-        let made = Manifest { next_segment, segments: self.taken.clone(), restored: true, ..now };
+        let mut made = Manifest { next_segment, segments: self.taken.clone(), restored: true, ..now };
+        made.lost.keep(|segment| self.taken.contains_key(&segment));
         Ok(self.fits(&view, &covered).then_some(made))
     }
 

@@ -12,6 +12,8 @@ use tidegate_ids::LogId;
 #[derive(Debug)]
 pub(crate) struct Catalog {
     root: PathBuf,
+    /// Whether it follows what the owner of the directory does.
+    is_live: bool,
     segments: RwLock<BTreeMap<u32, Named>>,
     /// How many times a segment was replaced or removed.
     changes: AtomicU64,
@@ -25,9 +27,19 @@ struct Named {
 }
 
 impl Catalog {
+    /// Of the owner, who tells it of every change.
     pub(crate) fn new(root: PathBuf, segments: BTreeMap<u32, LogId>) -> Self {
         let named = segments.into_iter().map(|(number, log)| (number, Named { log, version: 0 }));
-        Self { root, segments: RwLock::new(named.collect()), changes: AtomicU64::new(0) }
+        Self { root, is_live: true, segments: RwLock::new(named.collect()), changes: AtomicU64::new(0) }
+    }
+
+    /// Of somebody who looks: the owner may remove a file meanwhile.
+    pub(crate) fn viewed(root: PathBuf, segments: BTreeMap<u32, LogId>) -> Self {
+        Self { is_live: false, ..Self::new(root, segments) }
+    }
+
+    pub(crate) const fn is_live(&self) -> bool {
+        self.is_live
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -19,10 +19,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, ShardIndex};
-use tidegate_storage_log::LogIdentity;
 use tidegate_storage_log::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
+use tidegate_storage_log::{LogIdentity, Loss};
 
 /// How to open a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub enum Opened {
 pub struct DataDir {
     owned: Arc<Owned>,
     opened: Opened,
+    was_restored: bool,
     epochs: Vec<Epoch>,
     logs: Vec<LogSegments>,
     identity: LogIdentity,
@@ -106,7 +107,8 @@ impl DataDir {
             }
             opened = Opened::NewEpoch { previous_shards };
         }
-        if manifest.restored {
+        let was_restored = manifest.restored;
+        if was_restored {
             manifest.incarnation = another_incarnation(path, manifest.incarnation)?;
             manifest.restored = false;
         }
@@ -133,7 +135,7 @@ impl DataDir {
         let leftovers = Mutex::new(leftovers);
         let owned = Arc::new(Owned { manifest: Mutex::new(manifest), catalog, leftovers, _lock: lock });
         let logs = log_segments(survey.written);
-        Ok(Self { owned, opened, epochs, logs, identity, block_bytes, options: *options })
+        Ok(Self { owned, opened, was_restored, epochs, logs, identity, block_bytes, options: *options })
     }
 
     /// The directory.
@@ -146,6 +148,12 @@ impl DataDir {
     #[must_use]
     pub const fn opened(&self) -> Opened {
         self.opened
+    }
+
+    /// Whether it was put back from a backup, or marked as such, and this is its first start since.
+    #[must_use]
+    pub const fn was_restored(&self) -> bool {
+        self.was_restored
     }
 
     /// Told to clients; another one after a restore or a repair.
@@ -203,6 +211,26 @@ impl DataDir {
         SegmentReader::new(Arc::clone(&self.owned.catalog))
     }
 
+    /// Accounts for what a start has lost: records that were perhaps acknowledged, and perhaps the newest of a conversation,
+    /// so that their sequences would be given again. What the manifest does not remember yet, or `ends_early`, is answered
+    /// with a new incarnation, in one replacement with what was lost; says whether it was.
+    ///
+    /// # Errors
+    /// The manifest cannot be replaced; nothing may be served then.
+    pub fn account_for(&mut self, lost: &[Loss], ends_early: bool) -> Result<bool, FileError> {
+        let mut manifest = self.owned.manifest();
+        if !ends_early && lost.iter().all(|loss| manifest.lost.holds(loss)) {
+            return Ok(false);
+        }
+        let mut now = manifest.clone();
+        lost.iter().for_each(|loss| now.lost.note(loss));
+        now.incarnation = another_incarnation(self.owned.root(), now.incarnation)?;
+        manifest::store(self.owned.root(), &now)?;
+        self.identity.incarnation = now.incarnation;
+        *manifest = now;
+        Ok(true)
+    }
+
     /// The number that the next segment gets: above that of every one there is or was.
     pub(crate) fn next_segment(&self) -> u32 {
         self.owned.manifest().next_segment
@@ -220,6 +248,11 @@ impl Owned {
 
     pub(crate) const fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// The directory's incarnation now.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.manifest().incarnation
     }
 
     fn manifest(&self) -> MutexGuard<'_, Manifest> {
@@ -258,11 +291,14 @@ impl Owned {
     /// it is there, so either is right.
     pub(crate) fn unregister(&self, number: u32) -> Result<(), FileError> {
         let mut manifest = self.manifest();
-        if let Some(log) = manifest.segments.remove(&number)
-            && let Err(error) = manifest::store(self.root(), &manifest)
-        {
-            manifest.segments.insert(number, log);
-            return Err(error);
+        if let Some(log) = manifest.segments.remove(&number) {
+            let lost = manifest.lost.clone();
+            manifest.lost.forget(number);
+            if let Err(error) = manifest::store(self.root(), &manifest) {
+                manifest.segments.insert(number, log);
+                manifest.lost = lost;
+                return Err(error);
+            }
         }
         self.catalog.remove(number);
         Ok(())

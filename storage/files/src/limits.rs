@@ -15,6 +15,12 @@ pub const SEGMENT_NUMBER_MAX: u32 = u32::MAX - 1;
 /// A manifest is read whole; 64 MiB lists more than six million segments (at most 11 bytes each).
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
+/// Stretches of one segment that the manifest remembers as lost; more, and the segment counts as lost as a whole.
+pub const LOST_PLACES_PER_SEGMENT_MAX: usize = 1024;
+
+/// Stretches of all segments together: at most 22 bytes each, so 90 KB of a manifest that is written at every new segment.
+pub const LOST_PLACES_MAX: usize = 4096;
+
 /// Spares kept per shard: one to roll into while the next is zeroed.
 pub const SPARES_DEFAULT: usize = 2;
 

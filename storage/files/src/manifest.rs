@@ -3,6 +3,7 @@
 
 use crate::error::FileError;
 use crate::limits::{EPOCHS_MAX, MANIFEST_BYTES_MAX, SEGMENT_NUMBER_MAX, SHARDS_MAX};
+use crate::lost::Lost;
 use crate::replace::replace;
 use crate::text::{checked, hex16, number, put_hex16, summed, words};
 use crate::{error::OpenError, layout};
@@ -12,14 +13,18 @@ use std::io::{self, Read};
 use std::path::Path;
 use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, ShardIndex};
 
-/// The format of the manifest that this version writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest format of the manifest that this version writes and reads.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The format without [`Manifest::lost`]. It is written where nothing is: what an older version can read, it may.
+const WITHOUT_LOST: u32 = 1;
 
 /// How ids hash to virtual shards: 1 is xxh3-64 with seed 0, modulo 1024 (DECISIONS, Identity and routing).
 pub const HASH_VERSION: u32 = 1;
 
 const MAGIC: &str = "tidegate-manifest";
 const RESTORED: &str = "restored";
+const LOST: &str = "lost";
 const HEAD_LINES: usize = 5;
 
 /// Starts with one number of shards in a row.
@@ -45,6 +50,8 @@ pub(crate) struct Manifest {
     pub segments: BTreeMap<u32, LogId>,
     /// A backup or a repaired copy that no gateway was started on: the first start takes a new incarnation.
     pub restored: bool,
+    /// What was found lost of the segments, and answered with a new incarnation.
+    pub lost: Lost,
 }
 
 /// Why bytes are not a manifest.
@@ -87,7 +94,8 @@ impl Manifest {
     pub(crate) fn first(directory: [u8; 16], incarnation: Incarnation, shards: u16) -> Self {
         assert!(incarnation.0 > 0 && incarnation.0 <= INTEGER_MAX, "an incarnation is a wire integer");
         let epochs = vec![Epoch { number: 1, shards }];
-        Self { directory, incarnation, next_segment: 1, epochs, segments: BTreeMap::new(), restored: false }
+        let (segments, lost) = (BTreeMap::new(), Lost::default());
+        Self { directory, incarnation, next_segment: 1, epochs, segments, restored: false, lost }
     }
 
     /// The epoch that is written to.
@@ -113,7 +121,8 @@ impl Manifest {
 
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut text = format!("{MAGIC} {FORMAT_VERSION}\nhash {HASH_VERSION}\ndirectory ");
+        let version = if self.lost.is_empty() { WITHOUT_LOST } else { FORMAT_VERSION };
+        let mut text = format!("{MAGIC} {version}\nhash {HASH_VERSION}\ndirectory ");
         put_hex16(&self.directory, &mut text);
         // Writing to a String does not fail.
         let _ = writeln!(text, "\nincarnation {}\nnext-segment {}", self.incarnation, self.next_segment);
@@ -135,6 +144,7 @@ impl Manifest {
                 }
             }
         }
+        self.lost.encode(LOST, &mut text);
         summed(text)
     }
 
@@ -153,7 +163,12 @@ impl Manifest {
         let mut manifest = Self::decode_head(&mut lines)?;
         let mut seen = BTreeSet::new();
         for (line, text) in lines {
-            manifest.read_line(text, &mut seen).map_err(|problem| ManifestError::Line { line, problem })?;
+            let read = match words(text, LOST).filter(|_| found > WITHOUT_LOST) {
+                Some(rest) => manifest.lost.read(rest, manifest.next_segment, number),
+                None if manifest.lost.is_empty() => manifest.read_line(text, &mut seen),
+                None => Err("what is lost comes last"),
+            };
+            read.map_err(|problem| ManifestError::Line { line, problem })?;
         }
         if manifest.epochs.is_empty() {
             return Err(ManifestError::Line { line: HEAD_LINES + 1, problem: "no epoch" });
@@ -185,8 +200,8 @@ impl Manifest {
             .filter(|next| (1..=SEGMENT_NUMBER_MAX).contains(next))
             .ok_or(ManifestError::Line { line: 5, problem: "the next segment is out of range" })?;
         let incarnation = Incarnation(incarnation);
-        let (epochs, segments) = (Vec::new(), BTreeMap::new());
-        Ok(Self { directory, incarnation, next_segment, epochs, segments, restored: false })
+        let (epochs, segments, lost) = (Vec::new(), BTreeMap::new(), Lost::default());
+        Ok(Self { directory, incarnation, next_segment, epochs, segments, restored: false, lost })
     }
 
     fn read_line(&mut self, text: &str, seen: &mut BTreeSet<LogId>) -> Result<(), &'static str> {

@@ -2,7 +2,8 @@
 
 use crate::catalog::Catalog;
 use crate::limits::OPEN_FILES_MAX;
-use rustix::io::{Errno, pread};
+use crate::read_at::fill;
+use rustix::io::pread;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -91,7 +92,7 @@ impl Files {
             return Ok(place);
         }
         let (path, version) = self.catalog.file(segment).ok_or(MediumError::Missing(segment))?;
-        let (file, bytes) = open(&path).map_err(|error| refusal(segment, 0, &error))?;
+        let (file, bytes) = open(&path).map_err(|error| self.missing_or_lost(segment, version, &error))?;
         if self.open.len() >= OPEN_FILES_MAX {
             let oldest = self.open.iter().enumerate().min_by_key(|(_, open)| open.used);
             let (place, _) = oldest.ok_or(MediumError::Missing(segment))?;
@@ -100,6 +101,18 @@ impl Files {
         self.open.push(OpenFile { segment, version, file, bytes, used: 0 });
         debug_assert!(self.open.len() <= OPEN_FILES_MAX);
         Ok(self.open.len() - 1)
+    }
+}
+
+impl Files {
+    /// A file that is not there was removed, and its segment with it, unless it is named still: then it is lost, which is
+    /// damage and no retention.
+    fn missing_or_lost(&self, segment: u32, version: u64, error: &io::Error) -> MediumError {
+        let is_named = self.catalog.is_live() && self.catalog.version(segment) == Some(version);
+        if error.kind() == io::ErrorKind::NotFound && !is_named {
+            return MediumError::Missing(segment);
+        }
+        refusal(segment, 0, error)
     }
 }
 
@@ -113,8 +126,9 @@ impl Medium for Files {
         if let Some(open) = self.open.iter().find(|open| open.segment == segment) {
             return Ok(open.bytes);
         }
-        let path = self.catalog.path(segment).ok_or(MediumError::Missing(segment))?;
-        let metadata = std::fs::metadata(&path).map_err(|error| refusal(segment, 0, &error))?;
+        let (path, version) = self.catalog.file(segment).ok_or(MediumError::Missing(segment))?;
+        let metadata =
+            std::fs::metadata(&path).map_err(|error| self.missing_or_lost(segment, version, &error))?;
         Ok(metadata.len())
     }
 
@@ -123,16 +137,8 @@ impl Medium for Files {
         self.clock += 1;
         let open = &mut self.open[place];
         open.used = self.clock;
-        let mut filled = 0;
-        while filled < into.len() {
-            match pread(&open.file, &mut into[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(refusal(segment, offset + filled as u64, &error.into())),
-            }
-        }
-        Ok(filled)
+        fill(into, |part, at| pread(&open.file, part, offset + at))
+            .map_err(|(filled, errno)| refusal(segment, offset + filled as u64, &errno.into()))
     }
 }
 
@@ -143,16 +149,14 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 }
 
 fn refusal(segment: u32, offset: u64, error: &io::Error) -> MediumError {
-    match error.kind() {
-        io::ErrorKind::NotFound => MediumError::Missing(segment),
-        _ => MediumError::Unreadable { segment, offset, os_error: error.raw_os_error().unwrap_or(0) },
-    }
+    MediumError::Unreadable { segment, offset, os_error: error.raw_os_error().unwrap_or(0) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::layout;
+    use rustix::io::Errno;
     use tidegate_ids::{LogId, ShardIndex};
 
     fn directory(segments: u32) -> (tempfile::TempDir, Arc<Catalog>) {
@@ -199,8 +203,11 @@ mod tests {
         let mut reader = SegmentReader::new(catalog);
         let mut into = [0; 8];
         assert_eq!(reader.read(9, 0, &mut into), Err(MediumError::Missing(9)));
-        assert_eq!(reader.read(2, 0, &mut into), Err(MediumError::Missing(2)));
-        assert_eq!(reader.segment_len(2), Err(MediumError::Missing(2)));
+        // The name is still there: the file was not removed by us.
+        let os_error = Errno::NOENT.raw_os_error();
+        let lost = Err(MediumError::Unreadable { segment: 2, offset: 0, os_error });
+        assert_eq!(reader.read(2, 0, &mut into), lost);
+        assert_eq!(reader.segment_len(2).map(|_| 0), lost);
         let refused = reader.read(7, 4, &mut into).unwrap_err();
         let os_error = Errno::ISDIR.raw_os_error();
         assert_eq!(refused, MediumError::Unreadable { segment: 7, offset: 4, os_error });

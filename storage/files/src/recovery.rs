@@ -5,12 +5,13 @@ use crate::error::FileError;
 use crate::layout;
 use crate::view::LogSegments;
 use rustix::fs::{Advice, fadvise};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use tidegate_ids::LogId;
-use tidegate_storage_log::limits::BATCH_BYTES_MAX;
+use tidegate_storage_log::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MIN};
 use tidegate_storage_log::{AppenderStart, Covered, PreviousEnd, RecordView, Recovered};
 
 /// How far a recovery is. Told once per segment that holds records, and at the end of each log.
@@ -174,8 +175,20 @@ fn settle(file: &File, end: u64) -> io::Result<()> {
     Err(io::Error::other(why))
 }
 
+/// The last bytes; sectors that the device refuses read as zeroes: they are damage, which recovery has reported.
 fn tail(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; (end - start) as usize];
-    file.read_exact_at(&mut bytes, start)?;
+    let is_refusal = |error: &io::Error| error.raw_os_error() == Some(Errno::IO.raw_os_error());
+    match file.read_exact_at(&mut bytes, start) {
+        Err(error) if is_refusal(&error) => {}
+        read => return read.map(|()| bytes),
+    }
+    for (index, sector) in bytes.chunks_mut(BLOCK_BYTES_MIN as usize).enumerate() {
+        let at = start + index as u64 * u64::from(BLOCK_BYTES_MIN);
+        match file.read_exact_at(sector, at) {
+            Err(error) if is_refusal(&error) => sector.fill(0),
+            read => read?,
+        }
+    }
     Ok(bytes)
 }

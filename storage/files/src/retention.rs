@@ -28,8 +28,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_ids::{LogId, StreamId, WallMs};
 use tidegate_storage_log::{
-    ClosedSegment, ErasedRanges, Keep, PreviousEnd, RecordHead, RewriteError, SequenceRange, Tally,
-    closed_segment, read_footer, segment_header, tally,
+    ClosedSegment, ErasedRanges, Keep, MediumError, PreviousEnd, RecordHead, RewriteError, SequenceRange,
+    Tally, closed_segment, read_footer, segment_header, tally,
 };
 
 /// Which records are over.
@@ -65,6 +65,11 @@ impl CoveredSegments {
     /// Everything of `log` up to `end` may be touched. `end` is the end of a segment, and its last batch.
     pub fn set(&self, log: LogId, end: PreviousEnd) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(log, end);
+    }
+
+    /// Nothing may be touched any more, until it is said again: a snapshot that held it is lost.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// What may be touched now.
@@ -176,6 +181,15 @@ pub struct Retention {
     erasing: Erasing,
 }
 
+/// The segment before the one at hand, if that one says where it ends.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    /// It was never rewritten.
+    Plain(ClosedSegment),
+    /// The disk refuses its header.
+    Unread,
+}
+
 /// What a pass is told.
 struct Pass<'a> {
     policy: &'a dyn RetentionPolicy,
@@ -237,7 +251,7 @@ impl Retention {
         for log in self.logs.clone() {
             let end = covered.get(&log).copied().unwrap_or_default();
             let segments = self.owned.catalog().segments(log);
-            let mut plain_before = None;
+            let mut before = None;
             for (place, &segment) in segments.iter().enumerate() {
                 let is_covered = segment <= end.end.segment;
                 if !is_covered && !self.erasing.is_asked() {
@@ -246,7 +260,7 @@ impl Retention {
                 pass.pace.stop_if_asked()?;
                 let later = &segments[place + 1..];
                 if is_covered {
-                    plain_before = self.visit(&mut pass, log, segment, later, end, plain_before)?;
+                    before = self.visit(&mut pass, log, segment, later, end, before)?;
                 } else {
                     self.look_at_uncovered(&pass, log, segment, later);
                 }
@@ -256,8 +270,8 @@ impl Retention {
         Ok(())
     }
 
-    /// Looks at a segment and does what is to be done. `plain_before` is the segment before it, if that was never
-    /// rewritten; the answer is what to say of this one.
+    /// Looks at a segment and does what is to be done. `before` is what the segment before it needs of it; the answer is what
+    /// to say of this one.
     fn visit(
         &mut self,
         pass: &mut Pass<'_>,
@@ -265,47 +279,62 @@ impl Retention {
         segment: u32,
         later: &[u32],
         end: PreviousEnd,
-        plain_before: Option<ClosedSegment>,
-    ) -> Result<Option<ClosedSegment>, RetentionError> {
-        let Ok(Some(closed)) = closed_segment(&mut self.reader, segment, later, end) else {
-            if self.is_passed_over(segment, later) {
-                self.remove(pass, log, segment)?;
-            } else {
+        before: Option<Before>,
+    ) -> Result<Option<Before>, RetentionError> {
+        let closed = match closed_segment(&mut self.reader, segment, later, end) {
+            Ok(Some(closed)) => closed,
+            Err(MediumError::Unreadable { .. }) => {
+                if self.is_due(pass, segment) {
+                    self.note_damaged(pass, segment);
+                }
                 self.erasing.leave(log, segment, WhyLeft::Damaged);
+                return Ok(Some(Before::Unread));
             }
-            return Ok(plain_before);
+            Ok(None) | Err(MediumError::Missing(_)) => {
+                if self.is_passed_over(segment, later) {
+                    self.remove(pass, log, segment)?;
+                } else {
+                    self.erasing.leave(log, segment, WhyLeft::Damaged);
+                }
+                return Ok(before);
+            }
         };
-        let is_plain = closed.header.rewritten.is_none();
+        let plain = closed.header.rewritten.is_none().then_some(Before::Plain(closed));
         // The current log's newest segment says where the log goes on.
         let may_go = log.epoch != self.epoch || later.iter().any(|next| is_written(&mut self.reader, *next));
         let judged = self.judge(pass, log, &closed, may_go);
         match judged.verdict {
-            Verdict::Leave => return Ok(is_plain.then_some(closed)),
-            Verdict::Drop if self.free_from_before(pass, log, plain_before.as_ref())? => {
+            Verdict::Leave => return Ok(plain),
+            Verdict::Drop if self.free_from_before(pass, log, before.as_ref())? => {
                 self.remove(pass, log, segment)?;
                 self.erasing.erased(&judged.erased);
                 return Ok(None);
             }
             // Without its successor, the damaged one before would not know its end.
-            Verdict::Drop if judged.erased.is_empty() => return Ok(is_plain.then_some(closed)),
+            Verdict::Drop if judged.erased.is_empty() => return Ok(plain),
             Verdict::Drop | Verdict::Rewrite => {}
         }
         if !self.rewrite(pass, log, &closed)? {
             self.erasing.leave(log, segment, WhyLeft::Damaged);
-            return Ok(Some(closed));
+            return Ok(Some(Before::Plain(closed)));
         }
         self.erasing.erased(&judged.erased);
         Ok(None)
     }
 
-    /// Rewrites the plain segment before one that is to go, so that it knows its own end; `false` if it is damaged.
+    /// Rewrites the plain segment before one that is to go, so that it knows its own end; `false` if it is damaged or cannot
+    /// be read.
     fn free_from_before(
         &mut self,
         pass: &mut Pass<'_>,
         log: LogId,
-        before: Option<&ClosedSegment>,
+        before: Option<&Before>,
     ) -> Result<bool, RetentionError> {
-        before.map_or(Ok(true), |before| self.rewrite(pass, log, before))
+        match before {
+            None => Ok(true),
+            Some(Before::Plain(before)) => self.rewrite(pass, log, before),
+            Some(Before::Unread) => Ok(false),
+        }
     }
 
     /// A segment that no two snapshots hold: whether it holds what is to be erased.
@@ -355,15 +384,28 @@ impl Retention {
         self.erasing.known(segment).is_none_or(|holds| !holds.is_empty())
     }
 
+    /// Whether a segment's time to be looked at has come; then it is noted for the next one.
+    fn is_due(&mut self, pass: &Pass<'_>, segment: u32) -> bool {
+        if self.looked_at.get(&segment).is_some_and(|&again| pass.now < again) {
+            return false;
+        }
+        self.looked_at.insert(segment, WallMs(pass.now.0.saturating_add(self.options.look_again_ms)));
+        true
+    }
+
+    fn note_damaged(&self, pass: &mut Pass<'_>, segment: u32) {
+        self.counters.note_damaged();
+        (pass.progress)(RetentionStep::Damaged(segment));
+    }
+
     fn judge(&mut self, pass: &mut Pass<'_>, log: LogId, closed: &ClosedSegment, may_go: bool) -> Judged {
         let segment = closed.header.segment;
         let may_hold_erased = self.may_hold_erased(pass, closed);
-        let was_looked_at = self.looked_at.get(&segment).is_some_and(|&again| pass.now < again);
-        if was_looked_at && (!may_hold_erased || self.erasing.is_damaged(segment)) {
+        let is_due = self.is_due(pass, segment);
+        if !is_due && (!may_hold_erased || self.erasing.is_damaged(segment)) {
             self.erasing.leave(log, segment, WhyLeft::Damaged);
             return Judged::LEAVE;
         }
-        self.looked_at.insert(segment, WallMs(pass.now.0.saturating_add(self.options.look_again_ms)));
         if !may_hold_erased && self.is_surely_live(pass, closed) {
             return Judged::LEAVE;
         }
@@ -383,13 +425,12 @@ impl Retention {
                 }
                 Judged { verdict: self.weigh(pass.now, closed, &tally, may_go), erased }
             }
-            Err(RewriteError::Damaged(_)) => {
-                self.counters.note_damaged();
-                (pass.progress)(RetentionStep::Damaged(segment));
+            Err(RewriteError::Damaged(_) | RewriteError::Medium(MediumError::Unreadable { .. })) => {
+                self.note_damaged(pass, segment);
                 self.erasing.leave(log, segment, WhyLeft::Damaged);
                 Judged::LEAVE
             }
-            Err(RewriteError::Medium(_)) => {
+            Err(RewriteError::Medium(MediumError::Missing(_))) => {
                 self.erasing.leave(log, segment, WhyLeft::Damaged);
                 Judged::LEAVE
             }
@@ -433,8 +474,7 @@ impl Retention {
         let rewrote = match written {
             Ok(rewrote) => rewrote,
             Err(ReplaceError::Damaged) => {
-                self.counters.note_damaged();
-                (pass.progress)(RetentionStep::Damaged(segment));
+                self.note_damaged(pass, segment);
                 return Ok(false);
             }
             Err(ReplaceError::Ended(error)) => return Err(error),

@@ -38,6 +38,9 @@ pub struct SnapshotPlan<'a> {
     /// Segments in which recovery has reported damage: what it cost is lost, with or without a snapshot. Damage anywhere
     /// else ends the building, since the record may be read well another time.
     pub known_damage: &'a [u32],
+    /// Of these, segments whose damage no recovery has seen: what they held of a conversation's end is known to the running
+    /// gateway, which gives no sequence again. So it must not be forgotten here; the segment's footer tells it.
+    pub late_damage: &'a [u32],
     /// What sorting may take; about as much again is not needed.
     pub memory_bytes: usize,
 }
@@ -50,7 +53,8 @@ impl<'a> SnapshotPlan<'a> {
         covered: Vec<Covered>,
         previous: Option<Arc<SnapshotFile>>,
     ) -> Self {
-        Self { segments, covered, previous, known_damage: &[], memory_bytes: MERGE_BYTES_DEFAULT }
+        let memory_bytes = MERGE_BYTES_DEFAULT;
+        Self { segments, covered, previous, known_damage: &[], late_damage: &[], memory_bytes }
     }
 }
 
@@ -83,6 +87,17 @@ pub enum BuildError {
         segment: u32,
         /// How many times damage was met.
         count: u64,
+    },
+    /// A segment was damaged since it was written, its footer too: up to where sequences were given in it is not known.
+    /// Recovered by the next start, which takes a new incarnation; until then no snapshot passes it.
+    #[error(
+        "segment {segment} of log {log} is damaged, and so is its footer: restart, no snapshot passes it before"
+    )]
+    EndUnknown {
+        /// The log.
+        log: LogId,
+        /// The segment.
+        segment: u32,
     },
     /// The disk would have less room left than what is kept free for the logs. Recovered by room, or by retention.
     #[error("no space for a snapshot in {}: less than {reserve_bytes} bytes would be free", directory.display())]
@@ -156,11 +171,17 @@ impl Snapshots {
                 let (log, segment, count) = (*log, extent.segment, fed.damage_count);
                 return Err(BuildError::Damaged { log, segment, count });
             }
+            if fed.damage_count > 0 && plan.late_damage.contains(&extent.segment) {
+                let told = merger.feed_lost_ends(fold, &mut reader, extent).map_err(BuildError::Merge)?;
+                if !told {
+                    return Err(BuildError::EndUnknown { log: *log, segment: extent.segment });
+                }
+            }
         }
         let header = SnapshotHeader {
             number: self.next_number,
             directory: self.identity.directory,
-            incarnation: self.identity.incarnation,
+            incarnation: self.incarnation(),
             hash_version: self.identity.hash_version,
             covered: plan.covered.clone(),
         };

@@ -1,6 +1,7 @@
 //! One snapshot as a file open for reading, by any number of threads.
 
-use rustix::io::{Errno, pread};
+use crate::read_at::fill;
+use rustix::io::pread;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,16 +62,8 @@ impl SnapshotSource for FileSource {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, OsError> {
-        let mut filled = 0;
-        while filled < into.len() {
-            match pread(&self.file, &mut into[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(OsError(error.raw_os_error())),
-            }
-        }
-        Ok(filled)
+        fill(into, |part, at| pread(&self.file, part, offset + at))
+            .map_err(|(_, errno)| OsError(errno.raw_os_error()))
     }
 }
 

@@ -157,8 +157,8 @@ impl Snapshots {
 
     /// The directory's incarnation.
     #[must_use]
-    pub const fn incarnation(&self) -> Incarnation {
-        self.identity.incarnation
+    pub fn incarnation(&self) -> Incarnation {
+        self.owned.incarnation()
     }
 
     /// Sets what building leaves free on the disk, for the logs; 64 MiB if nobody does.

@@ -5,6 +5,7 @@ use crate::layout::{self, Entry};
 use crate::limits::ZERO_CHUNK_BYTES;
 use crate::manifest::Manifest;
 use crate::view::{Problem, SegmentProblem};
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -133,7 +134,12 @@ impl Survey {
             Err(error) => return Err(FileError::new("open", &path, error)),
         };
         let bytes = file.metadata().map_err(FileError::on("inspect", &path))?.len();
-        match read_header(&file, bytes, manifest, log, number).map_err(FileError::on("read", &path))? {
+        let header = match read_header(&file, bytes, manifest, log, number) {
+            // A sector that the device refuses is damage, which recovery judges.
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Header::Sound,
+            header => header.map_err(FileError::on("read", &path))?,
+        };
+        match header {
             Header::Sound => self.written.entry(log).or_default().push(number),
             Header::Zero => self.prepared.push(Prepared { number, log, bytes }),
             Header::Wrong(problem) => {

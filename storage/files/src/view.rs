@@ -128,7 +128,7 @@ impl DirView {
                 for (&log, numbers) in &survey.written {
                     known.extend(numbers.iter().map(|&number| (number, log)));
                 }
-                let catalog = Arc::new(Catalog::new(path.to_path_buf(), known));
+                let catalog = Arc::new(Catalog::viewed(path.to_path_buf(), known));
                 let logs = log_segments(survey.written);
                 return Ok(Self { manifest, logs, problems: survey.problems, catalog, holder });
             }

@@ -146,3 +146,20 @@ pub fn read_footer<M: Medium>(
     }
     Ok(None)
 }
+
+/// The streams of a segment whose seal is sought at its end: an extent that was noted while it was written does not say
+/// where its footer begins. `None` as for [`read_footer`].
+pub(crate) fn sealed_footer<M: Medium>(
+    medium: &mut M,
+    extent: &SegmentExtent,
+) -> Result<Option<Vec<FooterEntry>>, MediumError> {
+    medium.segment_len(extent.segment)?;
+    let mut window = Window::new(medium, extent.guard);
+    window.open(extent.segment);
+    let seal = window.trailer(extent.end).filter(|batch| batch.kind == BatchKind::Seal);
+    let footer_offset = seal.and_then(|batch| {
+        let (batch, bytes) = window.batch(batch.offset, extent.end)?;
+        Some(seal_of(&batch, bytes)?.footer_offset)
+    });
+    read_footer(medium, &SegmentExtent { footer_offset, ..*extent })
+}

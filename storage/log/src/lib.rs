@@ -64,7 +64,8 @@ pub use packed::{PackedIter, PackedRecords};
 pub use page::{Direction, PageEnd, PageReader, ReadError, ReadSpec, read_page};
 pub use record::{Links, Placement, RecordHead, RecordState, RecordView, stored_len};
 pub use recover::{
-    Cut, Damage, DamageKind, RecoverError, Recovered, SegmentExtent, recover, recover_after, recover_telling,
+    Cut, Damage, DamageKind, Loss, RecoverError, Recovered, SegmentExtent, recover, recover_after,
+    recover_telling,
 };
 pub use repair::{RepairError, Repaired, repair};
 pub use rewrite::{

@@ -39,6 +39,10 @@ pub const SPARE_SEGMENTS_MAX: usize = 8;
 /// Damage is counted without limit but described only so often: a dead disk must not fill memory.
 pub const DAMAGE_REPORTS_MAX: usize = 1024;
 
+/// Lost stretches that one recovery tells apart. With more of them a segment counts as lost as a whole, which is said
+/// once: there may be one of these for each segment above this.
+pub const LOSSES_MAX: usize = 1024;
+
 /// What recovery and scanning read at once.
 pub const WINDOW_BYTES: usize = 256 * 1024;
 /// How far into a segment without a sound header recovery looks for batches: its first ones are there, if it was used.

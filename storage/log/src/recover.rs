@@ -8,7 +8,7 @@
 //! What is found valid was perhaps never synced: the caller syncs the segments before it serves or acknowledges anything.
 
 use crate::batch::Guard;
-use crate::limits::{DAMAGE_REPORTS_MAX, SEGMENT_BYTES_MAX};
+use crate::limits::{DAMAGE_REPORTS_MAX, LOSSES_MAX, SEGMENT_BYTES_MAX};
 use crate::medium::Medium;
 use crate::record::RecordView;
 use crate::replay::Replay;
@@ -17,7 +17,7 @@ use crate::survey::{Surveyed, Usage, survey};
 use crate::window::Window;
 use crate::witness::{Observe, Telling, Witness};
 use core::fmt;
-use tidegate_ids::{BatchNumber, Position};
+use tidegate_ids::{BatchNumber, Position, Sequence, StreamId};
 
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub struct Recovered {
     pub damage: Vec<Damage>,
     /// How many times damage was found.
     pub damage_count: u64,
+    /// Where records are lost that may have been acknowledged: damage, and never a tail that was cut. At most [`LOSSES_MAX`];
+    /// where there are more, segments are lost as a whole.
+    pub lost: Vec<Loss>,
     /// Whether the log did not end with a seal.
     pub unclean: bool,
     /// Records given out.
@@ -66,6 +69,39 @@ impl Recovered {
         if self.damage.len() < DAMAGE_REPORTS_MAX {
             self.damage.push(damage);
         }
+    }
+
+    pub(crate) fn lose(&mut self, loss: Loss) {
+        if self.lost.len() < LOSSES_MAX {
+            return self.lost.push(loss);
+        }
+        let whole = Loss::whole(loss.segment);
+        if self.lost.last() != Some(&whole) {
+            self.lost.retain(|one| one.segment != loss.segment);
+            self.lost.push(whole);
+        }
+    }
+}
+
+/// A stretch of a segment in which records are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The segment.
+    pub segment: u32,
+    /// The first byte concerned.
+    pub from: u32,
+    /// Behind the last byte concerned.
+    pub to: u32,
+    /// If it is one record whose head is sound: its stream and sequence, 0 without one. Of anything else nobody knows what it
+    /// held.
+    pub record: Option<(StreamId, Sequence)>,
+}
+
+impl Loss {
+    /// All of a segment.
+    #[must_use]
+    pub const fn whole(segment: u32) -> Self {
+        Self { segment, from: 0, to: u32::MAX, record: None }
     }
 }
 
@@ -236,6 +272,7 @@ fn observe<M: Medium>(
     for one in &all {
         match one.usage {
             Usage::Torn if one.segment > last_used => replay.cut_whole(one),
+            Usage::Spare if one.is_refused && one.segment > last_used => replay.note_refused(one),
             Usage::Missing => replay.note_missing(one.segment),
             _ => {}
         }

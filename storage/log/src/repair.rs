@@ -83,6 +83,7 @@ pub fn repair<M: Medium, S: RewriteSink>(
         bound: Some(held),
         last_batch: Some(held.batch),
         first_batch: None,
+        is_refused: false,
     };
     let mut replay = Replay::new(Window::new(medium, guard), rebuild, Recovered::default());
     if state != SegmentState::Missing {

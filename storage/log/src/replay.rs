@@ -6,7 +6,7 @@ use crate::footer::seal_of;
 use crate::limits::BLOCK_BYTES_MIN;
 use crate::medium::Medium;
 use crate::record::{RecordView, parse, remnant_of};
-use crate::recover::{Cut, Damage, DamageKind, Recovered, SegmentExtent};
+use crate::recover::{Cut, Damage, DamageKind, Loss, Recovered, SegmentExtent};
 use crate::salvage::salvage;
 use crate::segment::PreviousEnd;
 use crate::survey::{Ahead, Surveyed, look_ahead};
@@ -60,7 +60,9 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
         }
         self.settle(&mut walk);
         self.expected = Some(walk.expected);
-        self.note_unreadable(one.segment);
+        // Behind an end that nothing else proves, what the device refuses may be the last of what was acknowledged.
+        let is_open = one.last_batch.is_none() && walk.footer_offset.is_none();
+        self.note_unreadable(one.segment, is_open.then_some(walk.at));
         self.out.unclean = walk.footer_offset.is_none();
         self.out.previous = PreviousEnd {
             end: Position::new(one.segment, walk.at),
@@ -100,6 +102,7 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
     pub(crate) fn cut_whole(&mut self, one: &Surveyed) {
         self.window.open(one.segment);
         let ahead = look_ahead(&mut self.window, 0, one.bytes, one.block);
+        self.note_unreadable(one.segment, Some(0));
         self.out.unclean = true;
         self.out.cut.get_or_insert(Cut {
             segment: one.segment,
@@ -109,9 +112,18 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
         });
     }
 
+    /// A segment behind the last used one that looks like a spare because the device refuses what would say otherwise.
+    pub(crate) fn note_refused(&mut self, one: &Surveyed) {
+        self.window.open(one.segment);
+        let _ = self.window.slice(0, SEGMENT_HEADER_BYTES);
+        let _ = look_ahead(&mut self.window, 0, one.bytes, one.block);
+        self.note_unreadable(one.segment, Some(0));
+    }
+
     /// A listed segment that is gone.
     pub(crate) fn note_missing(&mut self, segment: u32) {
         self.out.note(Damage { kind: DamageKind::Segment, segment, from: 0, to: 0 });
+        self.out.lose(Loss::whole(segment));
     }
 
     /// What the first batch of a segment must be: one more than its header says, or than the last one read.
@@ -222,11 +234,14 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
         }
     }
 
-    fn note_unreadable(&mut self, segment: u32) {
+    fn note_unreadable(&mut self, segment: u32, open_end: Option<u32>) {
         let unreadable = core::mem::take(&mut self.window.unreadable);
         for stretch in unreadable.chunk_by(|one, next| *next == *one + BLOCK_BYTES_MIN) {
             let (from, to) = (stretch[0], stretch[stretch.len() - 1] + BLOCK_BYTES_MIN);
             self.out.note(Damage { kind: DamageKind::Unreadable, segment, from, to });
+            if open_end.is_some_and(|end| to > end) {
+                self.out.lose(Loss { segment, from, to, record: None });
+            }
         }
     }
 }
@@ -242,6 +257,7 @@ pub(crate) fn note_gone(
     let (first, last) = (numbers.start, BatchNumber(numbers.end.0 - 1));
     let (from, to) = (range.start, range.end);
     out.note(Damage { kind: DamageKind::Batches { first, last }, segment, from, to });
+    out.lose(Loss { segment, from, to, record: None });
     observer.gone(range, numbers);
     observer.lost(&Lost { segment, from, to, what: LostWhat::Batches { first, last } });
 }

@@ -112,9 +112,15 @@ pub fn closed_segment<M: Medium>(
         return Ok(Some(ClosedSegment { header, end }));
     }
     for &next in later {
-        if let Some(next) = segment_header(medium, next)? {
-            let end = next.previous;
-            return Ok((end.end.segment == segment).then_some(ClosedSegment { header, end }));
+        match segment_header(medium, next) {
+            Ok(Some(next)) => {
+                let end = next.previous;
+                return Ok((end.end.segment == segment).then_some(ClosedSegment { header, end }));
+            }
+            Ok(None) => {}
+            // It would say where this one ends.
+            Err(MediumError::Unreadable { .. }) => return Ok(None),
+            Err(error) => return Err(error),
         }
     }
     Ok((known.end.segment == segment).then_some(ClosedSegment { header, end: known }))

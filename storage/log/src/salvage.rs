@@ -5,7 +5,7 @@ use crate::checksum::crc32c;
 use crate::descriptor::{BATCH_HEADER_BYTES, TABLE_ENTRY_BYTES};
 use crate::medium::Medium;
 use crate::record::{Links, RecordView, checked_len, checked_placement, parse_head, parse_logical};
-use crate::recover::{Damage, DamageKind, Recovered};
+use crate::recover::{Damage, DamageKind, Loss, Recovered};
 use crate::replay::{given_up, note_gone};
 use crate::window::Window;
 use crate::witness::{Lost, LostWhat, Observe, Remnant};
@@ -77,6 +77,9 @@ fn salvage_batch<M: Medium>(
             }
             None => {
                 note(DamageKind::Record);
+                let head = checked_len(bytes).filter(|len| *len == bytes.len()).and(bytes.first_chunk());
+                let record = head.map(parse_head).map(|head| (head.stream, head.sequence));
+                out.lose(Loss { segment: header.segment, from: location.offset, to, record });
                 let what = LostWhat::Record(remnant(bytes));
                 observer.lost(&Lost { segment: header.segment, from: location.offset, to, what });
             }

@@ -27,12 +27,24 @@ pub(crate) struct Surveyed {
     pub(crate) last_batch: Option<BatchNumber>,
     /// Without a sound header: the number of its first batch, as any batch in it says.
     pub(crate) first_batch: Option<BatchNumber>,
+    /// Without a sound header: whether the device refused what was looked at, so that nobody knows whether it was used.
+    pub(crate) is_refused: bool,
 }
 
 impl Surveyed {
     /// A segment of which only its extent is known.
     pub(crate) const fn bare(segment: u32, bytes: u32, block: u32, usage: Usage) -> Self {
-        Self { segment, header: None, bytes, block, usage, bound: None, last_batch: None, first_batch: None }
+        Self {
+            segment,
+            header: None,
+            bytes,
+            block,
+            usage,
+            bound: None,
+            last_batch: None,
+            first_batch: None,
+            is_refused: false,
+        }
     }
 }
 
@@ -97,7 +109,8 @@ fn look<M: Medium>(
     window.open(segment);
     let header = window.slice(0, SEGMENT_HEADER_BYTES).first_chunk().and_then(SegmentHeader::decode);
     let Some(header) = header.filter(|header| header.segment == segment) else {
-        return Ok(Surveyed::bare(segment, len, BLOCK_BYTES_MIN, Usage::Spare));
+        let is_refused = !window.unreadable.is_empty();
+        return Ok(Surveyed { is_refused, ..Surveyed::bare(segment, len, BLOCK_BYTES_MIN, Usage::Spare) });
     };
     if header.format_version != FORMAT_VERSION {
         return Err(RecoverError::Version { segment, version: header.format_version });
@@ -128,6 +141,7 @@ fn judge_headerless<M: Medium>(window: &mut Window<'_, M>, all: &mut [Surveyed])
         one.first_batch = start.first;
         let is_proven = named.contains(&one.segment)
             || start.first.is_some_and(|first| look_ahead(window, 0, one.bytes, block).proven >= first);
+        one.is_refused |= !window.unreadable.is_empty();
         one.usage = match start.dirty_end {
             _ if is_proven => Usage::Used,
             Some(_) => Usage::Torn,

@@ -5,8 +5,8 @@ mod harness;
 use harness::{DIRECTORY, Kept, Log, body, identity, recover_all, small, stream};
 use tidegate_ids::Location;
 use tidegate_storage_log::{
-    AppenderConfig, AppenderStart, DamageKind, Medium, MediumError, MemoryMedium, PreviousEnd, RecoverError,
-    Recovered, SegmentExtent, crc32c, recover, recover_after,
+    AppenderConfig, AppenderStart, DamageKind, Loss, Medium, MediumError, MemoryMedium, PreviousEnd,
+    RecoverError, Recovered, SegmentExtent, crc32c, recover, recover_after,
 };
 
 fn tiny() -> AppenderConfig {
@@ -124,6 +124,7 @@ fn judge(log: &Log, medium: &MemoryMedium, bad: (u32, u32, u32), sealed: bool) {
     assert!(kept.iter().all(|one| log.kept.contains(one)), "a record was made up: {bad:?}");
     assert_eq!(kept.len() + lost.len(), log.kept.len(), "a record was given twice: {bad:?}");
     let harmless = kept.len() == log.kept.len();
+    judge_losses(&recovered, &lost);
     if recovered.damage.is_empty() && recovered.cut.is_none() {
         assert!(harmless, "a loss is not reported: {bad:?}");
     }
@@ -135,6 +136,60 @@ fn judge(log: &Log, medium: &MemoryMedium, bad: (u32, u32, u32), sealed: bool) {
         }
     } else if sealed {
         assert!(harmless, "a cut took a record of a sealed log: {bad:?}");
+    }
+}
+
+/// What is lost and was not cut is told, so that its sequence is not given again; a cut tail is no loss.
+fn judge_losses(recovered: &Recovered, lost: &[&Kept]) {
+    for one in lost {
+        let (segment, from, to) = range(one);
+        let told =
+            recovered.lost.iter().find(|loss| loss.segment == segment && loss.from < to && loss.to > from);
+        let is_cut = recovered.cut.is_some_and(|cut| cut.segment == segment && cut.from <= from);
+        assert!(told.is_some() != is_cut, "{segment}@{from}: {:?} {:?}", recovered.lost, recovered.cut);
+        let record = told.and_then(|loss| loss.record);
+        assert!(record.is_none_or(|record| record == (one.stream, one.sequence)), "{record:?}");
+    }
+    let is_hit = |loss: &&Loss| {
+        let hits = |one: &&Kept| {
+            let (segment, from, to) = range(one);
+            loss.segment == segment && loss.from < to && loss.to > from
+        };
+        lost.iter().copied().any(|one| hits(&one))
+    };
+    // Batches of which nothing is left may have held the footer only.
+    let known = recovered.lost.iter().filter(|loss| loss.record.is_some());
+    known.for_each(|loss| assert!(is_hit(&loss), "{loss:?} is lost, and nothing is missing"));
+}
+
+/// The last thing that was acknowledged lay in a sector that the disk refuses: that looked like a tail that was cut. It was
+/// given its sequence again.
+#[test]
+fn an_end_that_cannot_be_read_is_a_loss_and_a_torn_one_is_none() {
+    let log = several(false);
+    let last = log.kept.last().expect("some");
+    let (segment, from, _) = range(last);
+    let sector = u64::from(from - from % 512);
+    let segments = log.medium.numbers();
+    let mut scratched = Scratched(log.medium.clone(), vec![(segment, sector)]);
+    let recovered = recover(&mut scratched, &segments, Some(DIRECTORY), |_| {}).expect("one log");
+    assert!(recovered.lost.iter().any(|loss| loss.segment == segment && u64::from(loss.from) == sector));
+    let mut torn = log.medium.clone();
+    torn.write(segment, sector, &[0; 512]);
+    let (recovered, _) = recover_all(&torn);
+    assert_eq!((recovered.lost, recovered.cut.is_some()), (Vec::new(), true));
+}
+
+#[test]
+fn a_body_that_is_damaged_still_says_which_record_it_was() {
+    let log = several(true);
+    for one in &log.kept {
+        let (segment, from, to) = range(one);
+        let mut medium = log.medium.clone();
+        medium.segments.get_mut(&segment).expect("there")[from as usize + 100] ^= 1;
+        let (recovered, _) = recover_all(&medium);
+        let record = Some((one.stream, one.sequence));
+        assert_eq!(recovered.lost, [Loss { segment, from, to, record }]);
     }
 }
 
@@ -303,6 +358,7 @@ fn a_missing_segment_is_damage_and_the_rest_is_read() {
     let wanted: Vec<Kept> = log.kept.iter().filter(|one| one.location.segment != 2).cloned().collect();
     assert_eq!(kept, wanted);
     assert!(recovered.damage.iter().any(|damage| damage.kind == DamageKind::Segment && damage.segment == 2));
+    assert_eq!(recovered.lost, [Loss::whole(2)]);
     assert!(!recovered.unclean);
 }
 

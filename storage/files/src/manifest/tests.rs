@@ -1,5 +1,6 @@
 use super::*;
 use crate::replace::Replacement;
+use tidegate_storage_log::Loss;
 
 fn sample() -> Manifest {
     let log = |epoch, shard| LogId { epoch, shard: ShardIndex(shard) };
@@ -10,16 +11,58 @@ fn sample() -> Manifest {
         epochs: vec![Epoch { number: 1, shards: 2 }, Epoch { number: 2, shards: 1 }],
         segments: [(1, log(1, 0)), (2, log(1, 1)), (5, log(1, 0)), (9, log(2, 0)), (10, log(2, 0))].into(),
         restored: false,
+        lost: Lost::default(),
     }
+}
+
+fn with_lost() -> Manifest {
+    let mut manifest = sample();
+    for (segment, from, to) in [(9, 4096, 8192), (5, 512, 1024), (9, 16_384, 20_000)] {
+        manifest.lost.note(&Loss { segment, from, to, record: None });
+    }
+    manifest
 }
 
 const GOLDEN: &str = "tidegate-manifest 1\nhash 1\ndirectory 30313233343536373839616263646566\n\
                       incarnation 123456789\nnext-segment 12\nepoch 1 2\nlog 1 0 1 5\nlog 1 1 2\nepoch 2 1\nlog 2 0 9 10\ncrc32c 82c648ed\n";
 
+const GOLDEN_2: &str = "tidegate-manifest 2\nhash 1\ndirectory 30313233343536373839616263646566\n\
+                        incarnation 123456789\nnext-segment 12\nepoch 1 2\nlog 1 0 1 5\nlog 1 1 2\nepoch 2 1\nlog 2 0 9 10\n\
+                        lost 5 512-1024\nlost 9 4096-8192 16384-20000\ncrc32c b79f3fbb\n";
+
 #[test]
 fn version_1_is_these_bytes() {
     assert_eq!(String::from_utf8(sample().encode()).unwrap(), GOLDEN);
     assert_eq!(Manifest::decode(GOLDEN.as_bytes()), Ok(sample()));
+}
+
+/// Version 2 is written only by a directory that has lost something, so that every other one can be read by what reads
+/// version 1.
+#[test]
+fn version_2_is_these_bytes() {
+    assert_eq!(String::from_utf8(with_lost().encode()).unwrap(), GOLDEN_2);
+    assert_eq!(Manifest::decode(GOLDEN_2.as_bytes()), Ok(with_lost()));
+}
+
+#[test]
+fn what_is_lost_is_refused_where_it_is_not_as_it_is_written() {
+    let head = "tidegate-manifest 2\nhash 1\ndirectory 30313233343536373839616263646566\nincarnation 7\nnext-segment 9\nepoch 1 1\n";
+    let check = |rest: &str, line: usize, problem| {
+        check_refused(&format!("{head}{rest}"), &ManifestError::Line { line, problem });
+    };
+    check("lost x 1-2\n", 7, "what is lost has a segment");
+    check("lost 9 1-2\n", 7, "lost segments rise, and are below the next one");
+    check("lost 0 1-2\n", 7, "lost segments rise, and are below the next one");
+    check("lost 3 1-2\nlost 3 4-5\n", 8, "lost segments rise, and are below the next one");
+    check("lost 3\n", 7, "a lost segment has no stretch, or too many");
+    check("lost 3 1\n", 7, "a lost stretch has two ends");
+    check("lost 3 1-02\n", 7, "an end of a lost stretch is no number");
+    check("lost 3 2-2\n", 7, "lost stretches rise and do not touch");
+    check("lost 3 1-2 2-3\n", 7, "lost stretches rise and do not touch");
+    check("lost 3 1-2\nlog 1 0 4\n", 8, "what is lost comes last");
+    let old = head.replace("manifest 2", "manifest 1");
+    let unknown = ManifestError::Line { line: 7, problem: "neither an epoch nor a log" };
+    check_refused(&format!("{old}lost 3 1-2\n"), &unknown);
 }
 
 #[test]
@@ -32,16 +75,21 @@ fn a_restored_directory_says_so_in_one_line() {
 
 #[test]
 fn any_changed_byte_is_noticed() {
-    let sound = sample().encode();
+    for sound in [sample().encode(), with_lost().encode()] {
+        check_every_byte(&sound);
+    }
+}
+
+fn check_every_byte(sound: &[u8]) {
     for at in 0..sound.len() {
         for bit in [0x01, 0x10, 0x80] {
-            let mut bytes = sound.clone();
+            let mut bytes = sound.to_vec();
             bytes[at] ^= bit;
             assert!(Manifest::decode(&bytes).is_err(), "bit {bit:#x} of byte {at}");
         }
         assert!(Manifest::decode(&sound[..at]).is_err(), "cut at {at}");
     }
-    let mut longer = sound;
+    let mut longer = sound.to_vec();
     longer.push(b'\n');
     assert!(Manifest::decode(&longer).is_err());
 }
@@ -87,9 +135,9 @@ fn what_is_not_a_manifest_is_refused_with_its_line() {
 #[test]
 fn a_newer_version_is_named_whatever_follows() {
     let error = Manifest::decode(b"tidegate-manifest 7\nunheard of\n").unwrap_err();
-    assert_eq!(error, ManifestError::Newer { found: 7, supported: 1 });
+    assert_eq!(error, ManifestError::Newer { found: 7, supported: 2 });
     let message = error.to_string();
-    assert!(message.contains('7') && message.contains('1'), "{message}");
+    assert!(message.contains('7') && message.contains('2'), "{message}");
 }
 
 /// A crash between any two steps of a replacement leaves the old manifest or the new one, and the next replacement
@@ -156,8 +204,11 @@ fn any_text_with_a_right_checksum_ends_in_a_value() {
         " ",
         "ff",
         "9007199254740992",
+        "lost",
+        "512-1024",
+        "1024-2048",
     ];
-    let sound: Vec<&str> = GOLDEN.lines().collect();
+    let sound: Vec<&str> = GOLDEN_2.lines().collect();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     // An xorshift (Marsaglia 2003): the same texts in every run.
     let mut below = |limit: usize| {

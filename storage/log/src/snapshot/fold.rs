@@ -1,7 +1,7 @@
 //! What a stream's records come to: the rules are the caller's, storage never looks inside.
 
 use crate::record::RecordView;
-use tidegate_ids::{Location, StreamId, VirtualShard};
+use tidegate_ids::{Location, Sequence, StreamId, VirtualShard};
 
 /// The rules of folding. For each stream that has new records the calls are `begin`, `apply` for each record, `finish`.
 ///
@@ -13,6 +13,12 @@ pub trait Fold {
 
     /// Appends to `out` what folding needs of a record, a few dozen bytes at most; `false`: the record means nothing here.
     fn reduce(&self, record: &RecordView<'_>, out: &mut Vec<u8>) -> bool;
+
+    /// Appends to `out` that everything of a stream up to a sequence was there and is lost; `false`: that means nothing here.
+    fn reduce_lost(&self, stream: &StreamId, through: Sequence, out: &mut Vec<u8>) -> bool {
+        let _ = (stream, through, out);
+        false
+    }
 
     /// Begins a stream, from its state in the previous snapshot if it had one.
     fn begin(&mut self, stream: &StreamId, base: Option<&[u8]>);
@@ -31,6 +37,10 @@ impl<F: Fold + ?Sized> Fold for &mut F {
 
     fn reduce(&self, record: &RecordView<'_>, out: &mut Vec<u8>) -> bool {
         (**self).reduce(record, out)
+    }
+
+    fn reduce_lost(&self, stream: &StreamId, through: Sequence, out: &mut Vec<u8>) -> bool {
+        (**self).reduce_lost(stream, through, out)
     }
 
     fn begin(&mut self, stream: &StreamId, base: Option<&[u8]>) {

@@ -4,6 +4,7 @@
 //! stretch of memory and set aside as runs; then runs, what is left in memory, and the previous snapshot are merged in one
 //! pass, in which each stream is folded. A stream without new records is copied.
 
+use crate::footer::sealed_footer;
 use crate::limits::{MERGE_RUNS_MAX, RUN_CHUNK_BYTES};
 use crate::medium::{Medium, MediumError};
 use crate::record::RecordView;
@@ -18,9 +19,9 @@ use crate::snapshot::source::{OsError, SnapshotSink};
 use crate::snapshot::writer::{SnapshotSummary, SnapshotWriter, WriteError};
 use core::cmp::Reverse;
 use core::fmt;
-use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use tidegate_ids::Location;
+use std::collections::{BTreeMap, BinaryHeap};
+use tidegate_ids::{Location, Sequence, StreamId};
 
 /// Why there is no new snapshot. The previous one stands, and so do the logs: nothing is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,13 +101,53 @@ impl<R: RunStore> Merger<R> {
         if !fold.reduce(record, &mut self.reduced) {
             return Ok(());
         }
-        let key = SortKey::new(place, stream, record.location);
-        if !self.arena.push(&key, &self.reduced) {
+        self.push(&SortKey::new(place, stream, record.location))
+    }
+
+    fn push(&mut self, key: &SortKey) -> Result<(), MergeError> {
+        if !self.arena.push(key, &self.reduced) {
             self.spill()?;
-            let taken = self.arena.push(&key, &self.reduced);
+            let taken = self.arena.push(key, &self.reduced);
             assert!(taken, "an empty arena takes any record");
         }
         Ok(())
+    }
+
+    /// For a damaged segment that was fed: says of each of its streams up to where it went, where its sound records do not
+    /// reach as far. `false` if the segment's footer does not tell: then nothing was fed.
+    ///
+    /// # Errors
+    /// See [`MergeError`]; the merge is over.
+    pub fn feed_lost_ends<F: Fold + ?Sized, M: Medium>(
+        &mut self,
+        fold: &F,
+        medium: &mut M,
+        extent: &SegmentExtent,
+    ) -> Result<bool, MergeError> {
+        let Some(entries) = sealed_footer(medium, extent).map_err(MergeError::Medium)? else {
+            return Ok(false);
+        };
+        let mut reached: BTreeMap<StreamId, Sequence> = BTreeMap::new();
+        let mut scan = Scan::new(medium, extent);
+        while scan.at < extent.end {
+            scan.step(|record| {
+                let highest = reached.entry(record.head.stream).or_default();
+                *highest = record.head.sequence.max(*highest);
+            });
+        }
+        for entry in entries {
+            let known = reached.get(&entry.stream).copied().unwrap_or_default();
+            let Some(place) = fold.place(&entry.stream).filter(|_| entry.last_sequence > known) else {
+                continue;
+            };
+            self.reduced.clear();
+            if fold.reduce_lost(&entry.stream, entry.last_sequence, &mut self.reduced) {
+                // Behind the stream's last record there, and no record's own place.
+                let at = Location::new(extent.segment, entry.last_offset + 1);
+                self.push(&SortKey::new(place, &entry.stream, at))?;
+            }
+        }
+        Ok(true)
     }
 
     /// Takes in all records of a segment, reading it once.
