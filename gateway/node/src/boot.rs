@@ -161,14 +161,14 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         .map_err(|source| BootError::Listen { address: config.admin, what: "admin", source })?;
     let admin = admin_listener.local_addr().map_err(BootError::system("read the admin address"))?;
     let secret = load_secret(config)?;
-    let dir = open_directory(config, ground.shards)?;
+    let mut dir = open_directory(config, ground.shards)?;
     let board = Arc::new(Board::new(ground.shards));
     let (news_sender, news) = channel();
     admin::spawn(admin_listener, Arc::clone(&board), news_sender.clone())
         .map_err(BootError::system("start the admin thread"))?;
     let threads = rings::spawn(&ground.ring, &ground.cpus, ground.shards)?;
-    let recovered = recover(&dir, Route::new(ground.shards))?;
-    board.note_damage(recovered.damage_count);
+    let recovered = recover(&mut dir, Route::new(ground.shards))?;
+    board.note_recovery(recovered.damage_count, recovered.lost_count, recovered.is_renewed);
     let space = SpaceWatch::start(dir.path().to_owned(), config.storage.free_bytes_min)
         .map_err(BootError::system("start the thread that watches free space"))?;
     let keeper = ErasureKeeper::open(&dir)?;

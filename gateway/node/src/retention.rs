@@ -151,6 +151,7 @@ impl RetentionThread {
             complaint: String::new(),
             damage_told: 0,
         };
+        worker.setup.board.follow_retention(Arc::clone(worker.retention.counters()));
         let run = move || {
             while !worker.stop.load(Ordering::Acquire) {
                 worker.look();

@@ -12,9 +12,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 use tidegate_ids::{LogId, Position, ShardIndex};
-use tidegate_shard::{ClosedSegment, SnapshotPlanner, StreamFold};
+use tidegate_shard::{ClosedSegment, SnapshotPlanner, StreamFold, is_let_go};
 use tidegate_storage_files::{
-    BuildError, CoveredSegments, SegmentTails, SnapshotBuilt, SnapshotFile, SnapshotPlan, Snapshots,
+    BuildError, CoveredSegments, Refolded, SegmentTails, SnapshotBuilt, SnapshotFile, SnapshotPlan, Snapshots,
 };
 use tidegate_storage_log::MergeError;
 use tidegate_storage_log::limits::MERGE_BYTES_DEFAULT;
@@ -112,14 +112,31 @@ struct Work {
     not_before: Option<Instant>,
     /// How often a segment was found damaged.
     damaged: BTreeMap<u32, u8>,
-    /// The newest snapshot is damaged: the next start makes it again.
+    /// Of these, those that are read without what is bad in them.
+    late_damage: Vec<u32>,
+    /// The newest snapshot was lost, and is made again from the one before: in one piece, since shards read from it what they
+    /// have forgotten.
+    rebuilds: bool,
+    /// The next try waits for nothing.
+    at_once: bool,
+    /// The newest snapshot is lost, and cannot be made again: a start says more.
     halted: bool,
 }
 
 impl Work {
     const fn new(setup: Setup, shards: u16) -> Self {
-        let damaged = BTreeMap::new();
-        Self { setup, shards, wanted: false, hold: BTreeMap::new(), not_before: None, damaged, halted: false }
+        Self {
+            setup,
+            shards,
+            wanted: false,
+            hold: BTreeMap::new(),
+            not_before: None,
+            damaged: BTreeMap::new(),
+            late_damage: Vec::new(),
+            rebuilds: false,
+            at_once: false,
+            halted: false,
+        }
     }
 
     fn serve(mut self, told: &Receiver<Told>, stop: &AtomicBool, tell: impl Fn(ShardIndex, NewSnapshot)) {
@@ -137,7 +154,13 @@ impl Work {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             while let Some(plan) = self.due().filter(|_| !stop.load(Ordering::Relaxed)) {
-                let Some(file) = self.make(&plan, stop) else { break };
+                let made = self.make(&plan, stop);
+                let Some(file) = made else {
+                    if std::mem::take(&mut self.at_once) {
+                        continue;
+                    }
+                    break;
+                };
                 for shard in (0..self.shards).map(ShardIndex) {
                     let through = self.setup.planner.through(shard);
                     tell(shard, NewSnapshot { file: Arc::clone(&file), through });
@@ -167,24 +190,64 @@ impl Work {
                 *times += 1;
                 if *times >= SNAPSHOT_DAMAGE_READS {
                     self.setup.known_damage.push(*segment);
+                    self.late_damage.push(*segment);
                 }
             }
-            BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => {
-                // Shards go on reading from it what can be read. What comes next would have to begin further back.
-                self.halted = true;
-                let Some(number) = self.setup.snapshots.newest().map(|newest| newest.number()) else {
-                    return;
-                };
-                match self.setup.snapshots.set_aside(number) {
-                    Ok(()) => tracing::error!(
-                        number,
-                        "the newest snapshot is damaged and was set aside: restart, and it is made again from the logs"
-                    ),
-                    Err(error) => tracing::error!(number, "a damaged snapshot is not set aside: {error}"),
-                }
-            }
+            BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => self.lose_newest(),
             _ => {}
         }
+    }
+
+    /// The newest snapshot cannot be read to its end. If that was so once only, it is read again; else it is set aside as a
+    /// start does, and made again from the one before, or from nothing. Shards go on reading from it what can be read.
+    fn lose_newest(&mut self) {
+        let Some(lost) = self.setup.snapshots.newest().cloned() else { return };
+        let number = lost.number();
+        if lost.verify().is_sound() {
+            return tracing::warn!(number, "the newest snapshot was read badly once, and is sound");
+        }
+        self.setup.board.note_snapshot_set_aside();
+        // What one snapshot alone holds is not let go.
+        self.setup.covered.clear();
+        if let Err(error) = self.setup.snapshots.set_aside(number) {
+            tracing::error!(number, "a damaged snapshot is not set aside: {error}");
+        }
+        match self.fall_back(&lost) {
+            Ok(segments) => {
+                (self.rebuilds, self.at_once) = (true, true);
+                self.not_before = None;
+                tracing::error!(
+                    number,
+                    segments,
+                    "the newest snapshot is damaged and was set aside: it is made again"
+                );
+            }
+            Err(error) => {
+                self.halted = true;
+                tracing::error!(
+                    number,
+                    "the newest snapshot is damaged, was set aside, and cannot be made again: {error}; no other one is made, \
+                     and the logs grow; restore a backup"
+                );
+            }
+        }
+    }
+
+    /// Goes back to the snapshot before the lost one, or to none; gives how many segments are to be folded again.
+    fn fall_back(&mut self, lost: &SnapshotFile) -> Result<usize, String> {
+        let Setup { snapshots, planner, .. } = &mut self.setup;
+        let held = snapshots.newest().map(|older| older.header().covered.clone()).unwrap_or_default();
+        let mut misses_bodies = false;
+        let between = snapshots
+            .between(&held, &lost.header().covered, |record| misses_bodies |= is_let_go(record))
+            .map_err(|error| error.to_string())?;
+        if misses_bodies {
+            return Err(String::from("retention has let bodies go that only lost snapshots held"));
+        }
+        let closed = |(log, extent, end): &Refolded| (*log, ClosedSegment { extent: *extent, end: *end });
+        let between: Vec<(LogId, ClosedSegment)> = between.iter().map(closed).collect();
+        planner.fall_back(&held, &between);
+        Ok(between.len())
     }
 
     /// Gives back the room behind a closed segment's end.
@@ -210,6 +273,9 @@ impl Work {
             return None;
         }
         let Setup { snapshots, planner, bytes_min, .. } = &self.setup;
+        if self.rebuilds {
+            return planner.plan(u64::MAX);
+        }
         let pending = planner.pending_bytes();
         let held = snapshots.newest().map_or(0, |newest| newest.bytes());
         let is_worth = pending >= (*bytes_min).max(held) || (self.wanted && pending > 0);
@@ -246,11 +312,11 @@ impl Work {
     fn make(&mut self, plan: &tidegate_shard::SnapshotPlan, stop: &AtomicBool) -> Option<Arc<SnapshotFile>> {
         let Setup { snapshots, planner, known_damage, board, .. } = &mut self.setup;
         let began = Instant::now();
-        match build(snapshots, plan, known_damage, stop) {
+        match build(snapshots, plan, known_damage, &self.late_damage, stop) {
             Ok(built) => {
                 planner.made(&plan.covered);
                 let file = built.file;
-                self.wanted = false;
+                (self.wanted, self.rebuilds) = (false, false);
                 self.not_before = None;
                 let (entries, bytes) = (file.entry_count(), file.bytes());
                 let seconds = began.elapsed().as_secs_f64();
@@ -283,6 +349,7 @@ pub(crate) fn build(
     snapshots: &mut Snapshots,
     plan: &tidegate_shard::SnapshotPlan,
     known_damage: &[u32],
+    late_damage: &[u32],
     stop: &AtomicBool,
 ) -> Result<SnapshotBuilt, BuildError> {
     let plan = SnapshotPlan {
@@ -290,7 +357,7 @@ pub(crate) fn build(
         covered: plan.covered.clone(),
         previous: snapshots.newest().cloned(),
         known_damage,
-        late_damage: &[],
+        late_damage,
         memory_bytes: MERGE_BYTES_DEFAULT,
     };
     snapshots.build(&plan, &mut StreamFold::new(), stop)

@@ -7,15 +7,19 @@ pub mod figures;
 mod json;
 mod prometheus;
 
-pub use figures::{Figure, Kind, Measured, PROCESS_FIGURES, PumpCounters};
+pub use figures::{Figure, Kind, Measured, PROCESS_FIGURES, PumpCounters, RETENTION_FIGURES};
 pub use json::render as to_json;
 pub use prometheus::Exporter;
 
-use figures::{ERASURES_PENDING, ERASURES_RECORDS, RECOVERY_DAMAGE, SNAPSHOTS_FAILED};
+use figures::{
+    ERASURES_PENDING, ERASURES_RECORDS, RECOVERY_DAMAGE, SNAPSHOTS_FAILED, SNAPSHOTS_SET_ASIDE,
+    retention_values,
+};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tidegate_shard::LATENCY_BUCKETS;
-use tidegate_storage_files::SnapshotFile;
+use tidegate_storage_files::{RetentionCounters, SnapshotFile};
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,7 @@ pub struct Board {
     shards: Vec<Cells>,
     /// Of the process: in the order of [`PROCESS_FIGURES`].
     process: [AtomicU64; PROCESS_FIGURES.len()],
+    retention: OnceLock<Arc<RetentionCounters>>,
     phase: AtomicU8,
     started: Instant,
 }
@@ -77,6 +82,7 @@ impl Board {
             figures,
             shards,
             process,
+            retention: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             started: Instant::now(),
         }
@@ -152,9 +158,24 @@ impl Board {
         self.process[SNAPSHOTS_FAILED].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes how much damage the start has found.
-    pub fn note_damage(&self, count: u64) {
-        self.process[RECOVERY_DAMAGE].store(count, Ordering::Relaxed);
+    /// Notes that a snapshot was damaged and set aside.
+    pub fn note_snapshot_set_aside(&self) {
+        self.process[SNAPSHOTS_SET_ASIDE].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes how much damage the start has found, how much of it may have held the newest record of a conversation, and
+    /// whether it took a new incarnation for it.
+    pub fn note_recovery(&self, damage: u64, lost: u64, is_renewed: bool) {
+        let cells = self.process[RECOVERY_DAMAGE..].iter();
+        for (cell, value) in cells.zip([damage, lost, u64::from(is_renewed)]) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells what retention counts from now on.
+    pub fn follow_retention(&self, counters: Arc<RetentionCounters>) {
+        // A process has one such thread.
+        let _ = self.retention.set(counters);
     }
 
     /// Notes how many ranges are to be erased, and that so many records have been.
@@ -165,7 +186,9 @@ impl Board {
 
     /// The figures of the process, each with its value.
     pub fn process(&self) -> impl Iterator<Item = (&'static Figure, u64)> + '_ {
-        PROCESS_FIGURES.iter().zip(self.process.iter().map(|cell| cell.load(Ordering::Relaxed)))
+        let own = PROCESS_FIGURES.iter().zip(self.process.iter().map(|cell| cell.load(Ordering::Relaxed)));
+        let retention = self.retention.get().map(|counters| counters.figures()).unwrap_or_default();
+        own.chain(RETENTION_FIGURES.iter().zip(retention_values(&retention)))
     }
 
     /// Whether a figure is not zero in some shard, such as [`figures::LATCHED`].

@@ -21,8 +21,8 @@ use crate::state::read_part;
 use crate::table::IdHash;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::Route;
-use tidegate_ids::{Location, LogId, Position, ShardIndex, StreamId};
-use tidegate_storage_log::{Covered, PackedRecords, PageEnd, RecordView};
+use tidegate_ids::{Location, LogId, Position, Sequence, ShardIndex, StreamId};
+use tidegate_storage_log::{Covered, Loss, PackedRecords, PageEnd, RecordView};
 
 /// A log and where it validly ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,14 @@ pub struct LogEnd {
     pub log: LogId,
     /// Behind its last record.
     pub end: Position,
+}
+
+/// Whether a record has no body any more, and said something that is folded. What folds it needs a snapshot that did so
+/// before.
+#[must_use]
+pub fn is_let_go(record: &RecordView<'_>) -> bool {
+    let is_state = RecordKind::of(&record.head).is_some_and(|kind| kind != RecordKind::Message);
+    is_state && record.is_hole()
 }
 
 /// What recovery found for one shard of this start.
@@ -99,7 +107,7 @@ impl Recovery {
         self.first.entry(log).or_insert(record.location.segment);
         let Some(kind) = RecordKind::of(&record.head) else { return };
         // A message says nothing that is folded but its place, which its head says.
-        self.hollow |= record.is_hole() && kind != RecordKind::Message;
+        self.hollow |= is_let_go(record);
         if kind == RecordKind::Checkpoint {
             if let Some(fed) = read_checkpoint(record.body) {
                 self.checkpoints.insert(log, fed);
@@ -127,6 +135,33 @@ impl Recovery {
             locator.sequence = record.head.sequence;
         }
         locator.has_devices |= kind == RecordKind::DeviceRegistered;
+    }
+
+    /// Which of the losses may have taken the newest record of a conversation: its sequence would be given again. Where the
+    /// pass has a later one of the same conversation the place is known to be taken.
+    pub fn unnoticed<'a>(&'a self, lost: &'a [Loss]) -> impl Iterator<Item = Loss> + 'a {
+        let has_later = |stream: &StreamId, sequence: Sequence| {
+            let owner = self.route.stream(stream);
+            let locators = owner.map(|owner| &self.locators[usize::from(owner.0)]);
+            let known = locators.and_then(|locators| locators.get(stream));
+            known.is_some_and(|locator| locator.sequence >= sequence)
+        };
+        let is_unnoticed = move |loss: &&Loss| {
+            loss.record.is_none_or(|(stream, sequence)| sequence.0 > 0 && !has_later(&stream, sequence))
+        };
+        lost.iter().filter(is_unnoticed).copied()
+    }
+
+    /// A log that was consumed further than it goes, with how far: what was committed is not there any more. Asked before
+    /// [`Recovery::ended`]. Only checkpoints of the newest epoch that has any are believed: each start writes those anew.
+    #[must_use]
+    pub fn consumed_beyond(&self, ends: &[LogEnd]) -> Option<LogEnd> {
+        let newest = self.checkpoints.keys().map(|log| log.epoch).max()?;
+        let own = self.checkpoints.iter().filter(|(log, _)| log.epoch == newest);
+        let end_of = |log: LogId| ends.iter().find(|end| end.log == log).map(|end| end.end);
+        let mut beyond =
+            own.flat_map(|(_, fed)| fed).filter(|(log, at)| end_of(*log).is_some_and(|end| *at > end));
+        beyond.next().map(|(log, end)| LogEnd { log: *log, end: *end })
     }
 
     /// Says where the logs end, behind the last record of the pass. A checkpoint may say that its shard was fed further: a
@@ -440,7 +475,9 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::records::write_checkpoint;
-    use tidegate_storage_log::PreviousEnd;
+    use tidegate_ids::{ConversationId, UserId};
+    use tidegate_schema::deliver::{self, Stamp};
+    use tidegate_storage_log::{Placement, PreviousEnd, RecordHead};
 
     const FIRST: LogId = LogId { epoch: 1, shard: ShardIndex(0) };
     const SECOND: LogId = LogId { epoch: 1, shard: ShardIndex(1) };
@@ -473,5 +510,51 @@ mod tests {
         check(at(12, 300), &[Position::default()], Position::default());
         // What is appended later under such a position was not fed.
         check(at(12, 300), &[at(9, 100), at(12, 900)], at(9, 100));
+    }
+
+    /// A damaged record at the end of a conversation was not noticed: the next one got its sequence.
+    #[test]
+    fn losses_behind_which_a_conversation_goes_on_are_noticed_by_it() {
+        let id = ConversationId::direct(UserId(1), UserId(2));
+        let (stream, other) = (StreamId::conversation(id), StreamId::user(UserId(1)));
+        let mut recovery = Recovery::new(Route::new(2), None);
+        let mut body = Vec::new();
+        let stamp = Stamp { conversation: id, sequence: Sequence(5), ..Stamp::default() };
+        deliver::write_stored(&stamp, b"message", &mut body);
+        let head = RecordHead {
+            stream,
+            sequence: Sequence(5),
+            kind: RecordKind::Message as u16,
+            ..RecordHead::default()
+        };
+        let placement = Placement::default();
+        recovery.record(FIRST, &RecordView { location: Location::new(1, 512), placement, head, body: &body });
+        let loss = |record| Loss { segment: 1, from: 512, to: 1024, record };
+        let check = |record, expected: usize| {
+            assert_eq!(recovery.unnoticed(&[loss(record)]).count(), expected, "{record:?}");
+        };
+        check(None, 1);
+        check(Some((stream, Sequence(4))), 0);
+        check(Some((stream, Sequence(5))), 0);
+        check(Some((stream, Sequence(6))), 1);
+        check(Some((other, Sequence(0))), 0);
+        check(Some((StreamId::conversation(ConversationId::group([9; 16])), Sequence(1))), 1);
+    }
+
+    #[test]
+    fn a_log_that_was_consumed_further_than_it_goes_has_lost_its_end() {
+        let at = Position::new;
+        let check = |consumed: Position, end: Position, expected: bool| {
+            let mut bytes = Vec::new();
+            write_checkpoint([(SECOND, consumed)].into_iter(), &mut bytes);
+            let covered = Covered { log: FIRST, previous: PreviousEnd::default(), checkpoint: bytes };
+            let recovery = Recovery::new(Route::new(2), Some(&[covered]));
+            let beyond = recovery.consumed_beyond(&[LogEnd { log: SECOND, end }]);
+            assert_eq!(beyond, expected.then_some(LogEnd { log: SECOND, end: consumed }));
+        };
+        check(at(9, 5000), at(9, 5000), false);
+        check(at(9, 5000), at(12, 0), false);
+        check(at(9, 5000), at(9, 4608), true);
+        check(at(9, 5000), at(8, 60_000), true);
     }
 }

@@ -7,8 +7,11 @@ use crate::records::{FLAG_COUNTABLE, RecordKind, Sequenced, read_user};
 use crate::state::{read_conversation, read_part, read_user_state, write_conversation, write_user_state};
 use crate::streams::HotConversation;
 use tidegate_domain::{Author, Change, Record, User, virtual_shard};
-use tidegate_ids::{Location, StreamId, StreamKind, UserId, VirtualShard};
+use tidegate_ids::{Location, Sequence, StreamId, StreamKind, UserId, VirtualShard};
 use tidegate_storage_log::{Fold, RecordHead, RecordView};
+
+/// Stands for the kind of a record where a conversation is known to have gone further than its sound records.
+const LOST: u16 = u16::MAX;
 
 /// Folds streams for snapshots.
 #[derive(Debug, Default)]
@@ -98,6 +101,15 @@ impl Fold for StreamFold {
         kind != RecordKind::Checkpoint
     }
 
+    fn reduce_lost(&self, stream: &StreamId, through: Sequence, out: &mut Vec<u8>) -> bool {
+        let is_conversation = matches!(stream.kind(), Some(StreamKind::Conversation(_)));
+        if is_conversation {
+            out.extend_from_slice(&LOST.to_le_bytes());
+            Writer(out).put(through);
+        }
+        is_conversation
+    }
+
     fn begin(&mut self, stream: &StreamId, base: Option<&[u8]>) {
         self.parts.clear();
         self.folding = Folding::new(stream);
@@ -115,6 +127,14 @@ impl Fold for StreamFold {
 
     fn apply(&mut self, location: Location, reduced: &[u8]) {
         let Some((kind, bytes)) = reduced.split_first_chunk::<2>() else { return };
+        if u16::from_le_bytes(*kind) == LOST {
+            if let (Some(Folding::Conversation(hot)), Some(through)) =
+                (&mut self.folding, Reader(bytes).take())
+            {
+                hot.lose_through(through, location);
+            }
+            return;
+        }
         let head = RecordHead { kind: u16::from_le_bytes(*kind), ..RecordHead::default() };
         let Some(kind) = RecordKind::of(&head) else { return };
         // What has no body any more, or is of no kind that is folded, changes nothing, as in a load.

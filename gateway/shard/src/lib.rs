@@ -50,7 +50,7 @@ mod tick;
 mod unsent;
 mod walk;
 
-pub use boot::{LogEnd, Recovery, ShardSeed};
+pub use boot::{LogEnd, Recovery, ShardSeed, is_let_go};
 pub use counters::{Counter, LATENCY_BUCKETS, ShardStats, latency_bucket_ns};
 pub use erased::has_content;
 pub use event::{ConnectionId, Event, ReadToken, TransferKey};

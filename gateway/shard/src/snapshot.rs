@@ -142,6 +142,21 @@ impl SnapshotPlanner {
         }
     }
 
+    /// The snapshot at hand is lost: the one before it is at hand now, or none. `between` are the segments that it does not hold
+    /// and the lost one did, of each log in order.
+    pub fn fall_back(&mut self, held: &[Covered], between: &[(LogId, ClosedSegment)]) {
+        for (log, tail) in &mut self.logs {
+            let covered = held.iter().find(|one| one.log == *log);
+            tail.covered = covered.map_or_else(PreviousEnd::default, |one| one.previous);
+        }
+        for (log, segment) in between.iter().rev() {
+            let tail = self.logs.entry(*log).or_default();
+            let first = tail.closed.front().map_or(u32::MAX, |first| first.extent.segment);
+            assert!(segment.extent.segment < first, "they lie before what is closed since");
+            tail.closed.push_front(*segment);
+        }
+    }
+
     /// The last segment up to which the snapshot at hand holds every record of a shard's streams: they are in its own log,
     /// and in any log of an older epoch.
     #[must_use]
@@ -229,6 +244,7 @@ mod tests {
         let plan = planner.plan(1).unwrap();
         assert_eq!(numbers(Some(&plan)), [1]);
         planner.made(&plan.covered);
+        let older = plan.covered.clone();
         assert_eq!((planner.through(ShardIndex(0)), planner.through(ShardIndex(1))), (1, 1));
         let plan = planner.plan(u64::MAX).unwrap();
         assert_eq!(numbers(Some(&plan)), [2, 4, 3]);
@@ -239,6 +255,14 @@ mod tests {
         assert_eq!((copy.segments.len(), copy.covered.len()), (0, 3));
         assert!(copy.covered.iter().all(|one| plan.covered.contains(one)));
         assert_eq!(begun(3, 1, &[]).again(), None);
+        let mut lost = planner.clone();
+        lost.closed(SECOND, segment(6));
+        lost.fall_back(&older, &[(FIRST, segment(2)), (FIRST, segment(4)), (SECOND, segment(3))]);
+        let again = lost.plan(u64::MAX);
+        assert_eq!(numbers(again.as_ref()), [2, 4, 3], "the same again, and not what nobody has consumed");
+        assert_eq!(again.map(|again| again.covered), Some(plan.covered.clone()));
+        lost.fall_back(&[], &[(OLD, segment(1))]);
+        assert_eq!(numbers(lost.plan(u64::MAX).as_ref()), [1, 2, 4, 3], "or from nothing");
         let again = begun(3, 1, &plan.covered);
         assert_eq!(again.through(ShardIndex(0)), 4);
         assert!(plan.covered.iter().any(|one| one.log == FIRST && !one.checkpoint.is_empty()));

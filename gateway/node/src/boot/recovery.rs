@@ -8,8 +8,10 @@ use std::time::Instant;
 use tidegate_domain::Route;
 use tidegate_ids::LogId;
 use tidegate_shard::{ClosedSegment, LogEnd, Recovery, ShardSeed, SnapshotPlanner};
-use tidegate_storage_files::{DataDir, Progress, RecoverError, RecoveredLog, Snapshots, recover_after};
-use tidegate_storage_log::{AppenderStart, Covered, Damage, DamageKind, PreviousEnd, SegmentExtent};
+use tidegate_storage_files::{
+    DataDir, OpenError, Progress, RecoverError, RecoveredLog, Snapshots, recover_after,
+};
+use tidegate_storage_log::{AppenderStart, Covered, Damage, DamageKind, Loss, PreviousEnd, SegmentExtent};
 
 /// What recovery found.
 pub(super) struct Recovered {
@@ -27,6 +29,10 @@ pub(super) struct Recovered {
     pub(super) closed: Vec<(LogId, ClosedSegment)>,
     /// How many damaged places were found.
     pub(super) damage_count: u64,
+    /// How many of them may have held the newest record of a conversation.
+    pub(super) lost_count: u64,
+    /// Whether that was not known yet, and was answered with a new incarnation.
+    pub(super) is_renewed: bool,
 }
 
 /// What one pass found.
@@ -36,19 +42,59 @@ struct Pass {
     planner: SnapshotPlanner,
     known_damage: Vec<u32>,
     closed: Vec<(LogId, ClosedSegment)>,
+    /// What is lost and may have been the newest record of a conversation.
+    lost: Vec<Loss>,
+    /// A log that was consumed further than it goes.
+    beyond: Option<LogEnd>,
+}
+
+/// What is lost, of all passes: a snapshot that is made again on the way hides it from the last one.
+#[derive(Default)]
+struct Lost {
+    places: Vec<Loss>,
+    beyond: Option<LogEnd>,
+}
+
+impl Lost {
+    fn add(&mut self, pass: &mut Pass) {
+        self.places.append(&mut pass.lost);
+        self.places.sort_unstable_by_key(|loss| (loss.segment, loss.from, loss.to));
+        self.places.dedup();
+        self.beyond = self.beyond.or(pass.beyond);
+    }
+
+    /// Takes a new incarnation if any of it is news.
+    fn account(&self, dir: &mut DataDir) -> Result<bool, BootError> {
+        // What was put back has taken one already, and its logs were copied one after another.
+        let ends_early = self.beyond.filter(|_| !dir.was_restored());
+        let renewed = dir.account_for(&self.places, ends_early.is_some()).map_err(OpenError::from)?;
+        if let Some(LogEnd { log, end }) = ends_early {
+            tracing::error!(%log, "the end of a log is lost: it was read up to {end}, and ends before that");
+        }
+        if renewed {
+            tracing::error!(
+                places = self.places.len(),
+                incarnation = dir.incarnation().0,
+                "the newest messages of some conversations may be lost: a new incarnation is taken, and clients drop what \
+                 lies above the heads that they are told; see `Damage` in docs/operations.md"
+            );
+        }
+        Ok(renewed)
+    }
 }
 
 /// A line at most this often.
 const PROGRESS_INTERVAL_SECONDS: u64 = 1;
 
 /// Reads the newest snapshot that the logs agree with, and what is behind it. One that was lost is made again first.
-pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootError> {
+pub(super) fn recover(dir: &mut DataDir, route: Route) -> Result<Recovered, BootError> {
     let mut snapshots = Snapshots::open(dir)?;
     for bad in snapshots.bad() {
         tracing::error!("{bad}");
     }
     let epochs: Vec<(u32, u16)> = dir.epochs().iter().map(|epoch| (epoch.number, epoch.shards)).collect();
     let mut made_again = false;
+    let mut lost = Lost::default();
     let pass = loop {
         let newest = snapshots.newest().map(|newest| (newest.number(), newest.header().covered.clone()));
         let held = newest.as_ref().map(|(_, covered)| &covered[..]);
@@ -60,7 +106,8 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
                 snapshots.pass_over(number);
             }
             (pass, _) => {
-                let pass = pass?;
+                let mut pass = pass?;
+                lost.add(&mut pass);
                 if pass.recovery.misses_bodies() {
                     return Err(BootError::SnapshotLost(String::from(
                         "retention has let bodies go that only it and the one before held",
@@ -77,6 +124,7 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
             }
         }
     };
+    let is_renewed = lost.account(dir)?;
     let ends = ends_of(&pass.logs);
     let current = pass.logs.iter().filter(|log| log.log.epoch == dir.epoch());
     let starts: Vec<AppenderStart> = current.map(|log| log.appender_start(dir)).collect();
@@ -85,7 +133,18 @@ pub(super) fn recover(dir: &DataDir, route: Route) -> Result<Recovered, BootErro
     let damage_count = pass.logs.iter().map(|log| log.recovered.damage_count).sum();
     let extents = pass.logs.into_iter().map(|log| (log.log, log.recovered.extents)).collect();
     let Pass { planner, known_damage, closed, .. } = pass;
-    Ok(Recovered { shards, extents, snapshots, planner, known_damage, damage_count, closed })
+    let lost_count = lost.places.len() as u64 + u64::from(lost.beyond.is_some());
+    Ok(Recovered {
+        shards,
+        extents,
+        snapshots,
+        planner,
+        known_damage,
+        closed,
+        damage_count,
+        lost_count,
+        is_renewed,
+    })
 }
 
 fn ends_of(logs: &[RecoveredLog]) -> Vec<LogEnd> {
@@ -119,7 +178,10 @@ fn walk(
         let seconds = began.elapsed().as_secs_f64();
         tracing::info!(segments, records, "recovered in {seconds:.3} s");
     }
-    recovery.ended(&ends_of(&logs));
+    let ends = ends_of(&logs);
+    let lost = logs.iter().flat_map(|log| recovery.unnoticed(&log.recovered.lost)).collect();
+    let beyond = recovery.consumed_beyond(&ends);
+    recovery.ended(&ends);
     let mut planner = recovery.planner(epochs, held);
     let closed_of = |log: &RecoveredLog| {
         let both = log.recovered.extents.iter().zip(&log.recovered.ends);
@@ -132,7 +194,7 @@ fn walk(
     closed.iter().for_each(|(log, segment)| planner.closed(*log, *segment));
     let damage = logs.iter().flat_map(|log| &log.recovered.damage);
     let known_damage = damage.map(|damage| damage.segment).collect();
-    Ok(Pass { recovery, logs, planner, known_damage, closed })
+    Ok(Pass { recovery, logs, planner, known_damage, closed, lost, beyond })
 }
 
 /// Folds from the logs what a snapshot held that is lost.
@@ -144,7 +206,7 @@ fn make_again(snapshots: &mut Snapshots, pass: &Pass) -> Result<(), BootError> {
         "the newest snapshot is lost: it is made again from the logs"
     );
     let stop = AtomicBool::new(false);
-    snapshots::build(snapshots, &plan, &pass.known_damage, &stop).map_err(|error| lost(&error))?;
+    snapshots::build(snapshots, &plan, &pass.known_damage, &[], &stop).map_err(|error| lost(&error))?;
     Ok(())
 }
 

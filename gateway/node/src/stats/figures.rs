@@ -4,6 +4,7 @@ use tidegate_mesh::Counters as MeshCounters;
 use tidegate_reactor::Counters as ReactorCounters;
 use tidegate_schema::ErrorCode;
 use tidegate_shard::{Counter, LATENCY_BUCKETS, ShardStats};
+use tidegate_storage_files::RetentionFigures;
 
 /// How a figure behaves, and how those of several shards become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +46,24 @@ const fn process_figure(path: &'static str, kind: Kind, help: &'static str) -> F
 }
 
 /// Figures of the process, not of a shard.
-pub const PROCESS_FIGURES: [Figure; 8] = [
+pub const PROCESS_FIGURES: [Figure; 11] = [
     process_figure("snapshot.number", Kind::Gauge, "Number of the newest snapshot, 0 without any"),
     process_figure("snapshot.streams", Kind::Gauge, "Streams in the newest snapshot"),
     process_figure("snapshot.bytes", Kind::Gauge, "Bytes of the newest snapshot"),
     process_figure("snapshot.segment", Kind::Gauge, "The highest segment that the newest snapshot holds"),
     process_figure("snapshot.failures", Kind::Counter, "Snapshots that could not be made"),
     process_figure("recovery.damage", Kind::Gauge, "Damaged places that the start found in the logs it read"),
+    process_figure(
+        "recovery.lost",
+        Kind::Gauge,
+        "Of these, places that may have held the newest record of a conversation",
+    ),
+    process_figure(
+        "recovery.renewed",
+        Kind::Gauge,
+        "1 if this start took a new incarnation because such a place was new to it",
+    ),
+    process_figure("snapshot.set_aside", Kind::Counter, "Snapshots that turned out to be damaged"),
     process_figure(
         "erasures.pending",
         Kind::Gauge,
@@ -60,15 +72,43 @@ pub const PROCESS_FIGURES: [Figure; 8] = [
     process_figure("erasures.records", Kind::Counter, "Records erased on request since the start"),
 ];
 
+/// Figures of the thread that lets old messages go, in the order of [`retention_values`].
+pub const RETENTION_FIGURES: [Figure; 7] = [
+    process_figure("retention.passes", Kind::Counter, "Passes over old segments that came to their end"),
+    process_figure("retention.segments_rewritten", Kind::Counter, "Segments rewritten"),
+    process_figure(
+        "retention.segments_removed",
+        Kind::Counter,
+        "Segments removed because nothing in them lived",
+    ),
+    process_figure(
+        "retention.segments_damaged",
+        Kind::Counter,
+        "Times a segment was left as it is for its damage",
+    ),
+    process_figure("retention.records_expired", Kind::Counter, "Records whose time was over"),
+    process_figure("retention.records_erased", Kind::Counter, "Records erased because somebody asked for it"),
+    process_figure("retention.saved_bytes", Kind::Counter, "Bytes that files are smaller for it"),
+];
+
+/// The values of [`RETENTION_FIGURES`].
+#[must_use]
+pub const fn retention_values(figures: &RetentionFigures) -> [u64; RETENTION_FIGURES.len()] {
+    let RetentionFigures { passes, rewritten, dropped, damaged, expired, erased, saved_bytes } = *figures;
+    [passes, rewritten, dropped, damaged, expired, erased, saved_bytes]
+}
+
 /// The place of the count of failures among them.
 pub(super) const SNAPSHOTS_FAILED: usize = 4;
-/// The place of the count of damaged places.
+/// The first place of what the start found: damage, losses, whether they were news.
 pub(super) const RECOVERY_DAMAGE: usize = 5;
+/// The place of the count of snapshots that were set aside.
+pub(super) const SNAPSHOTS_SET_ASIDE: usize = 8;
 
 /// The place of the count of ranges that are to be erased.
-pub(super) const ERASURES_PENDING: usize = 6;
+pub(super) const ERASURES_PENDING: usize = 9;
 /// The place of the count of erased records.
-pub(super) const ERASURES_RECORDS: usize = 7;
+pub(super) const ERASURES_RECORDS: usize = 10;
 
 /// What the pump counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use tidegate_schema::ErrorCode;
 use tidegate_shard::{Counter, ShardStats};
+use tidegate_storage_files::RetentionFigures;
 
 fn stats(sockets: u64) -> ShardStats {
     let mut stats =
@@ -32,6 +33,49 @@ fn names_are_unique() {
     let board = Board::new(1);
     let mut seen = HashSet::new();
     assert!(board.figures().iter().all(|figure| seen.insert((figure.path, figure.label))));
+    assert!(board.process().all(|(figure, _)| seen.insert((figure.path, figure.label))));
+}
+
+/// What retention did stood in the log only, and nobody could draw it.
+#[test]
+fn what_retention_counts_is_told_in_both_forms() {
+    let board = Board::new(1);
+    let retention = |board: &Board| to_json(board)["retention"].clone();
+    assert_eq!(retention(&board)["passes"], 0, "also before there is any");
+    let figures = RetentionFigures {
+        passes: 1,
+        rewritten: 2,
+        dropped: 3,
+        damaged: 4,
+        expired: 5,
+        erased: 6,
+        saved_bytes: 7,
+    };
+    assert_eq!(figures::retention_values(&figures), [1, 2, 3, 4, 5, 6, 7]);
+    let named: Vec<&str> = RETENTION_FIGURES.iter().map(|figure| figure.path).collect();
+    let check = |place: usize, name: &str| assert_eq!(named[place], format!("retention.{name}"));
+    check(1, "segments_rewritten");
+    check(2, "segments_removed");
+    check(6, "saved_bytes");
+    let counters = Arc::new(RetentionCounters::default());
+    board.follow_retention(Arc::clone(&counters));
+    assert_eq!(retention(&board)["segments_damaged"], 0);
+    let text = Exporter::new(Arc::new(board)).render().unwrap();
+    assert!(text.contains("tidegate_retention_saved_bytes_total 0"), "{text}");
+}
+
+#[test]
+fn what_a_start_lost_is_told() {
+    let board = Board::new(1);
+    board.note_recovery(9, 2, true);
+    board.note_snapshot_set_aside();
+    let json = to_json(&board);
+    let recovery = &json["recovery"];
+    assert_eq!(
+        (&recovery["damage"], &recovery["lost"], &recovery["renewed"]),
+        (&9.into(), &2.into(), &1.into())
+    );
+    assert_eq!((&json["snapshot"]["set_aside"], &json["snapshot"]["failures"]), (&1.into(), &0.into()));
 }
 
 #[test]
