@@ -222,6 +222,24 @@ impl Gateway {
         self.wait_for(path, expected, false);
     }
 
+    /// A figure of `/metrics` by its name there, the sum of all its samples whose labels contain a text.
+    #[must_use]
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &str) -> u64 {
+        let body = get(self.admin, "/metrics").body;
+        let own = |line: &&str| line.split([' ', '{']).next() == Some(name) && line.contains(labels);
+        let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok());
+        let values: Vec<u64> = body.lines().filter(own).filter_map(value).collect();
+        assert!(!values.is_empty(), "no {name} with {labels} in {body}");
+        values.into_iter().sum()
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process answers.
     #[must_use]
     pub fn is_healthy(&self) -> bool {

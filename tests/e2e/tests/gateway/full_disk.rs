@@ -124,6 +124,7 @@ fn a_full_disk_ends_when_there_is_room_and_does_not_hold_up_a_stop() {
     let mut load = Load::new(&gateway);
     gateway = load.run_until_refused(gateway);
     wait_for_readiness(&gateway, 503, "no segment");
+    assert!(gateway.metric("tidegate_space_no_segment", "") > 0);
     std::fs::remove_file(&ballast).unwrap();
     wait_for_readiness(&gateway, 200, "ready");
     let user = user_at(4, 3, 1);
@@ -155,6 +156,7 @@ fn commands_are_refused_before_the_disk_is_full() {
     let ballast = fill(&volume, min_bytes - (8 << 20));
     wait_for_readiness(&gateway, 503, "nearly full");
     gateway.wait_for_gauge("space.low", 2);
+    assert_eq!(gateway.metric("tidegate_space_low", ""), 2);
     assert!(gateway.stats().total("space.free_bytes") < min_bytes);
     let id = wire.say_send(conversation, 2, &message("no room"));
     let refused = wire.refusal(id);
@@ -198,6 +200,7 @@ fn a_disk_that_fails_is_told_to_everybody() {
         }
         wait_for_readiness(&gateway, 503, "read-only");
         assert_eq!(gateway.stats().total("events.log_writes_failed"), 1);
+        assert_eq!(gateway.metric("tidegate_latched", "shard=\"0\""), 1);
         // The device connects; of this disk nothing can be read either.
         let mut wire = Wire::greeted(gateway.ws, &token, DeviceId(1), 2);
         let again = wire.say_send(conversation, 2, &message("kept"));
@@ -214,6 +217,44 @@ fn a_disk_that_fails_is_told_to_everybody() {
         assert!(Conversation::read(&mut wire, conversation).at(sent.sequence).is_some());
         assert_eq!(wire.send(conversation, 3, "again").sequence, sent.sequence.next());
     }
+}
+
+/// A write that the system takes in part, and then refuses: a limit on the size of files, set while it runs. The part that
+/// arrived is no promise.
+#[test]
+fn a_write_that_stays_short_is_told_to_everybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut setup = Setup::new(&data, 1).with("TIDEGATE_STORAGE__WRITE_MODE", "linked");
+    // Over the limit there is a signal, too.
+    setup.prefix = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"].map(String::from).into();
+    let gateway = setup.start();
+    let user = user_at(1, 0, 0);
+    let conversation = ConversationId::direct(user, UserId(1 << 40));
+    let mut wire = Wire::greeted(gateway.ws, &gateway.token(user), DeviceId(1), 1);
+    wire.send(conversation, 1, "kept");
+    let sent = wire.send(conversation, 2, "kept");
+    // A sector behind what is written; a batch with such a message has many.
+    let written = std::fs::read(data.join("log/1/0/1.seg")).unwrap();
+    let end = written.iter().rposition(|byte| *byte != 0).unwrap() / 512 * 512 + 1024;
+    let limit = format!("--fsize={end}:{end}");
+    let set =
+        std::process::Command::new("prlimit").args(["--pid", &gateway.id().to_string(), &limit]).status();
+    assert!(set.unwrap().success());
+    let id = wire.say_send(conversation, 3, &message(&"lost ".repeat(2000)));
+    assert_eq!(wire.refusal(id).code, ErrorCode::Unavailable);
+    wait_for_readiness(&gateway, 503, "read-only");
+    let event = |name: &str| gateway.metric("tidegate_events_total", &format!("event=\"{name}\""));
+    assert_eq!((gateway.metric("tidegate_latched", ""), event("log_writes_failed")), (1, 1));
+    assert!(gateway.metric("tidegate_ring_short_writes_total", "") > 0);
+    assert!(Conversation::read(&mut wire, conversation).at(sent.sequence).is_some(), "reads are served");
+    gateway.stop();
+    let gateway = Setup::new(&data, 1).start();
+    let mut wire = Wire::greeted(gateway.ws, &gateway.token(user), DeviceId(1), 2);
+    assert_eq!(Conversation::read(&mut wire, conversation).entries.len(), 2);
+    assert_eq!(wire.send(conversation, 3, "again").sequence, sent.sequence.next());
+    gateway.stop();
+    verify_log(&data);
 }
 
 /// A start on a disk without room for a segment says so again and again, and goes on when there is room.

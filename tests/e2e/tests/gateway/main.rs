@@ -6,6 +6,7 @@ mod backup;
 mod bad_input;
 mod chat;
 mod crash;
+mod damage;
 mod erasing;
 mod full_disk;
 mod noise;
