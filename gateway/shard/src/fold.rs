@@ -203,3 +203,37 @@ fn read_reduced<'a>(
     };
     Some((Record { sequence, time, author, number, location, change }, prev))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_ids::ConversationId;
+
+    /// A segment went bad under a running gateway, and the snapshot over it forgot that its last records had been given
+    /// sequences.
+    #[test]
+    fn what_is_lost_at_the_end_keeps_its_places() {
+        let id = ConversationId::direct(UserId(1), UserId(2));
+        let stream = StreamId::conversation(id);
+        let near = Location::new(3, 4097);
+        let mut fold = StreamFold::new();
+        let mut lost = Vec::new();
+        assert!(fold.reduce_lost(&stream, Sequence(7), &mut lost));
+        fold.begin(&stream, None);
+        fold.apply(near, &lost);
+        let mut state = Vec::new();
+        assert!(fold.finish(&mut state));
+        let Some((conversation, spine)) = read_conversation(&state) else { panic!("a state") };
+        assert_eq!((conversation.last, conversation.lost.count), (Sequence(7), 7));
+        assert_eq!((conversation.lost.near, spine.count(), spine.last()), (near, 7, near));
+        // Records that are known already are not lost again.
+        fold.begin(&stream, Some(&state));
+        fold.apply(Location::new(4, 513), &lost);
+        let mut again = Vec::new();
+        assert!(fold.finish(&mut again) && again == state);
+        assert!(
+            !fold.reduce_lost(&StreamId::user(UserId(1)), Sequence(7), &mut lost),
+            "users have no sequences"
+        );
+    }
+}

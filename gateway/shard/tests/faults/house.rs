@@ -21,6 +21,7 @@ use tidegate_storage_log::{
 
 pub const SHARDS: u16 = 2;
 const BLOCK_BYTES: u32 = 512;
+const INCARNATION: Incarnation = Incarnation(1);
 const EPOCHS: [(u32, u16); 1] = [(1, SHARDS)];
 
 /// Memory of a merge: a few records at a time.
@@ -102,6 +103,19 @@ pub fn limits() -> ShardLimits {
     }
 }
 
+fn appender(shard: u16, previous: PreviousEnd) -> Appender {
+    let log = LogId { epoch: 1, shard: ShardIndex(shard) };
+    let (directory, hash_version) = (DIRECTORY, HASH_VERSION as u16);
+    let identity = LogIdentity { log, directory, incarnation: INCARNATION, hash_version };
+    let config = AppenderConfig {
+        segment_bytes: SEGMENT_BYTES,
+        block_bytes: BLOCK_BYTES,
+        staging_bytes: 1 << 20,
+        batch_bytes_max: 32 * 1024,
+    };
+    Appender::new(&config, AppenderStart { identity, previous }).unwrap()
+}
+
 /// A running node and the clients on it.
 pub struct House {
     pub disk: Disk,
@@ -171,23 +185,14 @@ impl House {
         closed.into_iter().for_each(|(log, segment)| planner.closed(log, segment));
         let seeds = recovery.finish(&ends, &EPOCHS);
         let shards = seeds.into_iter().zip(starts).zip(0..SHARDS).map(|((seed, previous), index)| {
-            let log = LogId { epoch: 1, shard: ShardIndex(index) };
-            let (directory, incarnation) = (DIRECTORY, Incarnation(1));
-            let identity = LogIdentity { log, directory, incarnation, hash_version: HASH_VERSION as u16 };
-            let config = AppenderConfig {
-                segment_bytes: SEGMENT_BYTES,
-                block_bytes: BLOCK_BYTES,
-                staging_bytes: 1 << 20,
-                batch_bytes_max: 32 * 1024,
-            };
             Shard::new(ShardSetup {
                 index: ShardIndex(index),
                 route,
                 limits: limits.clone(),
                 tokens: Box::new(PlainTokens),
                 seed: 7 + u64::from(index) + disk.writes,
-                incarnation,
-                appender: Appender::new(&config, AppenderStart { identity, previous }).unwrap(),
+                incarnation: INCARNATION,
+                appender: appender(index, previous),
                 seed_of_logs: seed,
             })
         });
@@ -362,7 +367,7 @@ impl House {
         let header = SnapshotHeader {
             number: previous.as_ref().map_or(0, |previous| previous.header().number) + 1,
             directory: DIRECTORY,
-            incarnation: Incarnation(1),
+            incarnation: INCARNATION,
             hash_version: HASH_VERSION as u16,
             covered: plan.covered.clone(),
         };

@@ -159,9 +159,9 @@ fn the_end_of_a_conversation_that_is_lost_is_told_by_a_new_incarnation_once() {
         ann.say(other, "behind it");
         let (ann, ben) = ((ann.user, ann.close()), (ben.user, ben.close()));
         if end == "stop" {
-            gateway.stop()
+            gateway.stop();
         } else {
-            gateway.kill()
+            gateway.kill();
         }
         spoil(dir.path(), "this one is lost");
         let gateway = Gateway::start(dir.path(), 1);
