@@ -193,19 +193,24 @@ impl Work {
                     self.late_damage.push(*segment);
                 }
             }
+            BuildError::Merge(MergeError::Previous(_)) if self.is_newest_sound() => {
+                tracing::warn!("the newest snapshot was read badly once, and is sound");
+            }
             BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => self.lose_newest(),
             _ => {}
         }
     }
 
-    /// The newest snapshot cannot be read to its end. If that was so once only, it is read again; else it is set aside as a
-    /// start does, and made again from the one before, or from nothing. Shards go on reading from it what can be read.
+    /// Reads all of it again.
+    fn is_newest_sound(&self) -> bool {
+        self.setup.snapshots.newest().is_some_and(|newest| newest.verify().is_sound())
+    }
+
+    /// The newest snapshot cannot be read to its end, however often. It is set aside as a start does, and made again from the
+    /// one before, or from nothing. Shards go on reading from it what can be read.
     fn lose_newest(&mut self) {
         let Some(lost) = self.setup.snapshots.newest().cloned() else { return };
         let number = lost.number();
-        if lost.verify().is_sound() {
-            return tracing::warn!(number, "the newest snapshot was read badly once, and is sound");
-        }
         self.setup.board.note_snapshot_set_aside();
         // What one snapshot alone holds is not let go.
         self.setup.covered.clear();

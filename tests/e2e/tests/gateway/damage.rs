@@ -116,9 +116,18 @@ fn a_segment_that_is_cut_under_a_gateway_costs_itself() {
     File::options().write(true).open(&all[1]).unwrap().set_len(262_144).unwrap();
     let gateway = setup(dir.path()).start();
     assert!(gateway.metric("tidegate_recovery_damage", "") > 0);
+    // What lay there may have been the newest of any conversation.
+    assert_eq!(gateway.metric("tidegate_recovery_renewed", ""), 1);
+    let renewed = incarnation(&gateway);
     let mut talker = Talker { number: 310, ..Talker::new(&gateway, user_at(1, 0, 0), 2) };
     assert_eq!(talker.read().1, skipped);
     talker.talk(1);
+    gateway.kill();
+    let gateway = setup(dir.path()).start();
+    assert_eq!(gateway.metric("tidegate_recovery_renewed", ""), 0);
+    assert_eq!(incarnation(&gateway), renewed);
+    let mut talker = Talker { number: 311, ..Talker::new(&gateway, user_at(1, 0, 0), 3) };
+    assert_eq!(talker.read().1, skipped);
 }
 
 /// Flips a byte of a text in the newest segment that has it.
