@@ -16,6 +16,7 @@ use tidegate_storage_files::{
     load_erasures, recover_all,
 };
 use tidegate_storage_log::{ErasedRanges, RecordHead, RecordState, SequenceRange};
+use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say};
 
 const NOW: WallMs = WallMs(1_800_000_000_000);
 
@@ -354,15 +355,21 @@ fn a_crash_at_any_step_forgets_nothing_and_brings_nothing_back() {
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("data");
     let mut journal = Journal::open(&data, 2);
-    let mut kept = fill(&mut journal, 160);
+    // The first segment of the second shard holds nothing but this: it goes as a whole.
+    let alone = (0..160).map(|at| journal.append(1, stream(3), &body(7_000_000 + at)));
+    let mut kept: Vec<Kept> = alone.collect();
+    kept.extend(fill(&mut journal, 160));
     journal.seal();
     let mut journal = Journal::open(&data, 2);
     kept.extend(fill(&mut journal, 40));
     journal.seal();
     let journal = Journal::open(&data, 2);
-    // The first segments hold nothing but this conversation: they go as a whole.
+    let newest = journal.last(stream(0)).1.0;
+    let asked = [(0, range(5, newest)), (1, range(1, 30)), (3, range(1, 160))];
     let is_meant = |one: &Kept| {
-        (one.stream == stream(0) && one.sequence >= 5) || (one.stream == stream(1) && one.sequence <= 30)
+        asked
+            .iter()
+            .any(|(number, range)| one.stream == stream(*number) && range.holds(Sequence(one.sequence)))
     };
     let meant: Vec<&Kept> = kept.iter().filter(|one| is_meant(one)).collect();
     let mut copies: Vec<(String, bool)> = Vec::new();
@@ -378,19 +385,18 @@ fn a_crash_at_any_step_forgets_nothing_and_brings_nothing_back() {
         }
     };
     keep("Before", false);
-    let newest = journal.last(stream(0)).1.0;
-    for (number, range) in [(0, range(5, newest)), (1, range(1, 30))] {
+    for (number, range) in asked {
         ask_erasure(&data, conversation(number), ErasureScope::Range(range), "a case", NOW).unwrap();
-        keep("Asked", number == 1);
+        keep("Asked", number == 3);
     }
     let mut keeper = ErasureKeeper::open(&journal.dir).unwrap();
     let mut retention = retention(&journal.dir, cover(&journal.dir));
-    assert_eq!(round(&mut keeper, &mut retention, |step| keep(step, true)), 2);
+    assert_eq!(round(&mut keeper, &mut retention, |step| keep(step, true)), 3);
     drop((keeper, retention, journal));
     let kinds: Vec<&str> = times.keys().map(String::as_str).collect();
-    for kind in ["Asked", "Before", "Renamed", "Rewritten", "Settled", "Taken", "Written"] {
-        assert!(kinds.contains(&kind), "{kinds:?}");
-    }
+    let all =
+        ["Asked", "Before", "Dropped", "Renamed", "Rewritten", "Settled", "Taken", "Unnamed", "Written"];
+    assert_eq!(kinds, all);
     assert_eq!(on_disk(&data, &meant), BTreeSet::new());
     for (name, is_asked) in copies {
         check_goes_on(&temp.path().join(&name), &kept, &meant, is_asked);
@@ -419,13 +425,47 @@ fn check_goes_on(path: &Path, kept: &[Kept], meant: &[&Kept], is_asked: bool) {
     let found = read(path, 2);
     for one in kept {
         let Some((state, body)) = found.get(&(one.log, one.location)) else {
-            panic!("{name}: {one:?} is lost")
+            assert!(is_told(one), "{name}: {one:?} is lost");
+            continue;
         };
         let is_hole = *state == RecordState::Erased && body.is_empty();
         assert!(!is_told(one) || is_hole, "{name}: {one:?} is back");
         assert!(is_told(one) || *body == one.body, "{name}: {one:?} is not what it was");
     }
     assert_eq!(DirView::open(path).unwrap().problems(), [], "{name}");
+}
+
+/// The power fails the moment that somebody was told that a request is taken down, or that it is done.
+#[test]
+fn what_the_list_says_is_so_after_a_power_cut() {
+    if !can_mount_or_say(1) {
+        return;
+    }
+    for is_done in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut volume = Volume::new(folder.path(), FileSystem::Ext4, 32).unwrap();
+        let data = volume.path().join("data");
+        let mut journal = Journal::open(&data, 2);
+        let kept = fill(&mut journal, 120);
+        journal.seal();
+        let journal = Journal::open(&data, 2);
+        let meant: Vec<&Kept> =
+            kept.iter().filter(|one| one.stream == stream(1) && one.sequence <= 20).collect();
+        let mut keeper = ErasureKeeper::open(&journal.dir).unwrap();
+        let mut retention = retention(&journal.dir, cover(&journal.dir));
+        let scope = ErasureScope::Range(range(1, 20));
+        ask_erasure(&data, conversation(1), scope, "", NOW).unwrap();
+        if is_done {
+            assert_eq!(round(&mut keeper, &mut retention, |_| {}), 1);
+        }
+        volume.cut_power().unwrap();
+        drop((keeper, retention, journal));
+        volume.restart().unwrap();
+        let list = load_erasures(&data).unwrap();
+        assert_eq!((list.pending().len(), list.done().len()), if is_done { (0, 1) } else { (1, 0) });
+        assert_eq!(on_disk(&data, &meant).is_empty(), is_done);
+        check_goes_on(&data, &kept, &meant, true);
+    }
 }
 
 /// A power cut tears the last batch, and its author says it again: the torn half lay behind the end of a segment for good, and
