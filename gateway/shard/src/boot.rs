@@ -74,6 +74,8 @@ pub struct Recovery {
     first: BTreeMap<LogId, u32>,
     broken: bool,
     hollow: bool,
+    /// States of several parts that are not whole yet, each with its next part.
+    parts: BTreeMap<StreamId, u16>,
 }
 
 impl Recovery {
@@ -85,7 +87,8 @@ impl Recovery {
         let checkpoints = all.filter_map(|one| Some((one.log, read_checkpoint(&one.checkpoint)?)));
         let covered = snapshot.map(|all| all.iter().map(|one| (one.log, one.previous.end.segment)).collect());
         let checkpoints = checkpoints.filter(|(_, fed)| !fed.is_empty()).collect();
-        Self { route, locators, checkpoints, covered, first: BTreeMap::new(), broken: false, hollow: false }
+        let (first, parts) = (BTreeMap::new(), BTreeMap::new());
+        Self { route, locators, checkpoints, covered, first, broken: false, hollow: false, parts }
     }
 
     /// Whether a record leads to a newer snapshot than the one that this pass began from: that one is lost, and has to be
@@ -116,11 +119,10 @@ impl Recovery {
         }
         let stream = record.head.stream;
         let Some(owner) = self.route.stream(&stream) else { return };
+        let is_whole = kind.is_state() && self.ends_state(stream, record.body);
         let locator = self.locators[usize::from(owner.0)].entry(stream).or_default();
         if kind.is_state() {
-            // Parts without their last one were cut by a crash, and are never looked at.
-            let is_last = read_part(record.body).is_some_and(|(index, count, _)| index + 1 == count);
-            if is_last {
+            if is_whole {
                 locator.state = record.location;
                 if kind == RecordKind::UserState {
                     locator.last = Location::NONE;
@@ -162,6 +164,22 @@ impl Recovery {
         let mut beyond =
             own.flat_map(|(_, fed)| fed).filter(|(log, at)| end_of(*log).is_some_and(|end| *at > end));
         beyond.next().map(|(log, end)| LogEnd { log: *log, end: *end })
+    }
+
+    /// Whether a part is the last one of a state, and all before it were there. Parts without their last one were cut by a
+    /// crash, others may have been lost from the disk: then the state before this one, and what follows that, counts.
+    fn ends_state(&mut self, stream: StreamId, body: &[u8]) -> bool {
+        let Some((index, count, _)) = read_part(body) else { return false };
+        let next = self.parts.remove(&stream).unwrap_or(0);
+        if index > 0 && index != next {
+            return false;
+        }
+        let after = index.saturating_add(1);
+        let is_last = after == count;
+        if !is_last {
+            self.parts.insert(stream, after);
+        }
+        is_last
     }
 
     /// Says where the logs end, behind the last record of the pass. A checkpoint may say that its shard was fed further: a
@@ -475,6 +493,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::records::write_checkpoint;
+    use crate::state::part_header;
     use tidegate_ids::{ConversationId, UserId};
     use tidegate_schema::deliver::{self, Stamp};
     use tidegate_storage_log::{Placement, PreviousEnd, RecordHead};
@@ -497,6 +516,37 @@ mod tests {
         let seeds = recovery.finish(&logs(*end), &[(1, 2)]);
         assert!(seeds[0].feeds.iter().all(|feed| feed.end == *end && feed.at < *end));
         assert_eq!(seeds[0].fed, [(FIRST, *end), (SECOND, *end)]);
+    }
+
+    /// A user whose state had lost a part could not connect any more: the state was looked for, and never whole.
+    #[test]
+    fn a_state_that_lost_a_part_is_passed_over() {
+        let check = |parts: &[(usize, usize)], expected: u32| {
+            let mut recovery = Recovery::new(Route::new(1), None);
+            let stream = StreamId::user(UserId(7));
+            let mut offset = 8;
+            let mut take = |kind: RecordKind, body: &[u8]| {
+                offset += 1;
+                let location = Location::new(1, offset);
+                let head = RecordHead { stream, kind: kind as u16, ..RecordHead::default() };
+                recovery.record(FIRST, &RecordView { location, placement: Default::default(), head, body });
+            };
+            take(RecordKind::QueueSet, &[]);
+            parts.iter().for_each(|(index, count)| take(RecordKind::UserState, &part_header(*index, *count)));
+            let end = LogEnd { log: FIRST, end: Position::new(1, 100) };
+            let seeds = recovery.finish(&[end], &[(1, 1)]);
+            let [(_, locator)] = seeds[0].locators[..] else { panic!("one stream") };
+            let last = if expected == 0 { Location::new(1, 9) } else { Location::NONE };
+            let state = if expected == 0 { Location::NONE } else { Location::new(1, expected) };
+            assert_eq!((locator.last, locator.state), (last, state), "{parts:?}");
+        };
+        check(&[(0, 1)], 10);
+        check(&[(0, 3), (1, 3), (2, 3)], 12);
+        check(&[(0, 3), (2, 3)], 0);
+        check(&[(1, 3), (2, 3)], 0);
+        check(&[(0, 3), (1, 3)], 0);
+        // Parts that a crash cut, and the state again.
+        check(&[(0, 3), (1, 3), (0, 2), (1, 2)], 13);
     }
 
     #[test]
