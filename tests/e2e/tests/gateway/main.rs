@@ -14,6 +14,7 @@ mod numbers;
 mod ordinary_user;
 mod patience;
 mod power_cut;
+mod repair;
 mod replaced;
 mod stop;
 

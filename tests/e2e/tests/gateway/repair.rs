@@ -1,0 +1,111 @@
+//! A directory that a gateway left and that was damaged: the start points at the tool, and a gateway on the repaired copy serves
+//! everything but what was lost, as another incarnation.
+
+use crate::SHARDS;
+use crate::stop::verify_log;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tidegate_ids::{ConversationId, DeviceId, Incarnation, Sequence, UserId};
+use tidegate_schema::{ServerFrame, SkipReason, SkipSpan, Stored};
+use tidegate_tests_e2e::{Device, Gateway, Setup, Wire, program, text_of};
+
+/// Overwrites a text where a log holds it, as a disk may.
+#[track_caller]
+fn rot(data: &Path, text: &str) {
+    let hit = segments(data).into_iter().find_map(|path| {
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+        Some((path, at as u64))
+    });
+    let (path, at) = hit.expect("a log holds it");
+    File::options().write(true).open(path).unwrap().write_all_at(&vec![b'#'; text.len()], at).unwrap();
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let below = |dir: PathBuf| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    below(data.join("log")).flat_map(below).flat_map(below).collect()
+}
+
+fn repair(data: &Path, to: &Path) -> String {
+    let mut command = Command::new(program::program("tidegate-log"));
+    let output = command.arg("repair").arg(data).arg("--to").arg(to).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    out
+}
+
+fn incarnation(gateway: &Gateway) -> Incarnation {
+    let mut wire = Wire::open(gateway.ws);
+    wire.hello(&gateway.token(UserId(1 << 41)), DeviceId(1), 1).incarnation
+}
+
+/// What a member reads of a conversation: texts by their sequences, and what is skipped.
+fn read(gateway: &Gateway, user: UserId, id: ConversationId) -> (Vec<(u64, String)>, Vec<SkipSpan>) {
+    let mut wire = Wire::greeted(gateway.ws, &gateway.token(user), DeviceId(99), 1);
+    let request = wire.say_range(id, Sequence(0));
+    let answer = wire.answer(request);
+    let ServerFrame::Range(range) = answer.read() else { panic!("no range of {id}") };
+    assert!(range.complete);
+    let text = |stored: Stored<'_>| (stored.stamp.sequence.0, text_of(stored.message));
+    (range.iter().map(|stored| text(stored.unwrap())).collect(), range.skips.iter().collect())
+}
+
+#[test]
+fn a_gateway_on_a_repaired_copy_serves_what_holds_and_says_what_is_lost() {
+    for shards in SHARDS {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, copy) = (dir.path().join("data"), dir.path().join("repaired"));
+        let gateway = Gateway::start(&data, shards);
+        let original = incarnation(&gateway);
+        let (one, other) = (UserId(1), UserId(2));
+        let id = ConversationId::direct(one, other);
+        let mut here = Device::new(&gateway, one);
+        let mut there = Device::new(&gateway, other);
+        let texts: Vec<String> = (1..=60).map(|at| format!("text number {at:03} of sixty")).collect();
+        texts[..30].iter().for_each(|text| _ = here.say(id, text));
+        there.hear(id, &texts[29]);
+        let away = there.close();
+        // What waits for a device that is away.
+        texts[30..].iter().for_each(|text| _ = here.say(id, text));
+        let sent = here.close();
+        gateway.kill();
+
+        rot(&data, &texts[9]);
+        rot(&data, &texts[44]);
+        std::fs::remove_file(data.join("MANIFEST")).unwrap();
+        let refused = Setup::new(&data, shards).try_start().expect_err("no MANIFEST");
+        assert!(refused.complained.iter().any(|line| line.contains("`tidegate-log repair`")), "{refused:?}");
+        let out = repair(&data, &copy);
+        assert!(out.contains("a message of conversation 1:2, sequence 10"), "{out}");
+        assert!(out.contains(" 2 losses, 2 sequences missing, "), "{out}");
+        verify_log(&copy);
+
+        let gateway = Gateway::start(&copy, shards);
+        let repaired = incarnation(&gateway);
+        assert_ne!(repaired, original);
+        let mut there = Device::resume(&gateway, other, away);
+        there.hear(id, &texts[59]);
+        let expected: Vec<String> =
+            (31..=60).filter(|at| *at != 45).map(|at| texts[at - 1].clone()).collect();
+        assert_eq!(there.texts(id), expected);
+        let mut here = Device::resume(&gateway, one, sent);
+        let ack = here.say(id, "after the repair");
+        assert_eq!(ack.sequence, Sequence(61), "what is lost keeps its sequence");
+        there.hear(id, "after the repair");
+
+        let (read, skipped) = read(&gateway, other, id);
+        let lost = |at: u64| SkipSpan { from: Sequence(at), to: Sequence(at), reason: SkipReason::Damaged };
+        assert_eq!(skipped, [lost(10), lost(45)]);
+        assert_eq!(read.len(), 59);
+        for (sequence, text) in &read[..58] {
+            assert_eq!(*text, texts[*sequence as usize - 1]);
+        }
+        gateway.stop();
+        let again = Gateway::start(&copy, shards);
+        assert_eq!(incarnation(&again), repaired);
+        again.stop();
+        verify_log(&copy);
+    }
+}
