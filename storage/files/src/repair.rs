@@ -15,7 +15,7 @@ use crate::transfer::{Transferred, copy_front, link_or_copy, prepare_target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidegate_ids::{Location, LogId};
@@ -23,6 +23,10 @@ use tidegate_storage_log::{
     JudgedSegment, Links, OsError, RepairError, RewriteSink, SegmentState, SnapshotSink, SnapshotWriter,
     WriteError, repair,
 };
+
+/// As the factory makes segments, and as snapshots are built.
+const SEGMENT_MODE: u32 = 0o666;
+const SNAPSHOT_MODE: u32 = 0o600;
 
 /// What a copy is made of.
 #[derive(Debug)]
@@ -186,7 +190,7 @@ impl Work<'_> {
         relinks: &BTreeMap<Location, Links>,
         to: &Path,
     ) -> Result<(), CopyError> {
-        let file = create(to)?;
+        let file = create(to, SEGMENT_MODE)?;
         repair(&mut self.reader, one, relinks, &mut FileSink(&file)).map_err(|error| match error {
             RepairError::Sink(error) => CopyError::File(FileError::new("write", to, error)),
             error @ RepairError::Inconsistent(_) => CopyError::Segment { log, why: error.to_string() },
@@ -233,14 +237,15 @@ impl Work<'_> {
     }
 }
 
-fn create(path: &Path) -> Result<File, FileError> {
-    File::options().write(true).create_new(true).open(path).map_err(FileError::on("create", path))
+fn create(path: &Path, mode: u32) -> Result<File, FileError> {
+    let file = File::options().write(true).create_new(true).mode(mode).open(path);
+    file.map_err(FileError::on("create", path))
 }
 
 /// The entries of a snapshot that hold, as a snapshot of the same number.
 fn write_snapshot(from: &SnapshotFile, to: &Path) -> Result<(), CopyError> {
     let failed = |why| CopyError::Snapshot { path: to.to_path_buf(), why };
-    let sink = StreamSink(BufWriter::new(create(to)?));
+    let sink = StreamSink(BufWriter::new(create(to, SNAPSHOT_MODE)?));
     let mut writer = SnapshotWriter::new(sink, from.header()).map_err(failed)?;
     let mut entries = from.entries();
     while let Some(entry) = entries.next() {

@@ -411,18 +411,19 @@ fn widen(
     mut problems: Option<&mut Vec<SegmentProblem>>,
 ) {
     for log in dirs {
+        let is_new = manifest.current().number < log.epoch;
         while manifest.current().number < log.epoch {
             let number = manifest.current().number + 1;
             manifest.epochs.push(Epoch { number, shards: 1 });
         }
         let epoch = &mut manifest.epochs[log.epoch as usize - 1];
-        if epoch.shards <= log.shard.0 {
-            epoch.shards = log.shard.0 + 1;
-            if let Some(problems) = &mut problems {
-                let path = layout::log_dir(root, *log);
-                problems.push(SegmentProblem { path, problem: Problem::Unlisted });
-            }
+        if (is_new || epoch.shards <= log.shard.0)
+            && let Some(problems) = &mut problems
+        {
+            let path = layout::log_dir(root, *log);
+            problems.push(SegmentProblem { path, problem: Problem::Unlisted });
         }
+        epoch.shards = epoch.shards.max(log.shard.0 + 1);
     }
 }
 

@@ -287,6 +287,25 @@ fn a_missing_segment_is_made_again_with_nothing_in_it() {
     }
 }
 
+/// The segment before a missing one was said to have lost as many batches as the missing one had, because the one behind, which
+/// had lost its header, said what its own first batch was.
+#[test]
+fn a_headerless_segment_behind_a_missing_one_says_nothing_of_the_one_before() {
+    let log = sealed(900);
+    let mut source = Failing { medium: log.medium.clone(), bad: Vec::new() };
+    source.medium.segments.remove(&3);
+    source.medium.write(4, 100, b"rot");
+    let (judged, ..) = check(&source, &log.medium.numbers(), false);
+    let states: Vec<SegmentState> = judged.segments[..4].iter().map(|one| one.state).collect();
+    let sound = SegmentState::Sound { is_sealed: true };
+    assert_eq!(states, [sound, sound, SegmentState::Missing, SegmentState::Damaged]);
+    assert!(
+        judged.recovered.damage.iter().all(|damage| damage.segment == 4),
+        "{:?}",
+        judged.recovered.damage
+    );
+}
+
 #[test]
 fn a_missing_last_segment_stands_only_if_it_was_used() {
     let log = sealed(900);

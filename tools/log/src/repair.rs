@@ -2,6 +2,7 @@
 
 use crate::cli::RepairOptions;
 use crate::faults::Faults;
+use crate::limits::PROGRESS_RECORDS;
 use crate::losses::{Loss, Losses};
 use crate::mend::{Mender, Mending};
 use crate::pass;
@@ -18,7 +19,7 @@ use tidegate_ids::LogId;
 use tidegate_storage_files::{
     Copied, CopyPlan, DirView, Problem, RepairSource, SnapshotFile, withdraw_copy, write_copy,
 };
-use tidegate_storage_log::{JudgedLog, SegmentState, judge};
+use tidegate_storage_log::{JudgedLog, Lost, Medium, RecordView, SegmentState, Witness, judge};
 
 pub(crate) fn run(options: &RepairOptions) -> ExitCode {
     match attempt(options) {
@@ -47,6 +48,42 @@ struct Snapshots {
     entries_lost: u64,
 }
 
+/// A mender, and a bar that counts bytes of segments.
+struct Watching<'a> {
+    mender: Mender,
+    bar: &'a ProgressBar,
+    /// What lies before each segment.
+    starts: BTreeMap<u32, u64>,
+    records: u64,
+}
+
+impl<'a> Watching<'a> {
+    fn new(source: &RepairSource, bar: &'a ProgressBar) -> Self {
+        let (reader, mut starts, mut bytes) = (source.reader(), BTreeMap::new(), 0);
+        for &segment in source.logs().iter().flat_map(|log| &log.segments) {
+            starts.insert(segment, bytes);
+            bytes += reader.segment_len(segment).unwrap_or(0);
+        }
+        bar.set_length(bytes);
+        Self { mender: Mender::new(source), bar, starts, records: 0 }
+    }
+}
+
+impl Witness for Watching<'_> {
+    fn record(&mut self, record: &RecordView<'_>, has_links: bool) {
+        if self.records.is_multiple_of(PROGRESS_RECORDS) {
+            let start = self.starts.get(&record.location.segment).copied().unwrap_or_default();
+            self.bar.set_position(start + u64::from(record.location.offset));
+        }
+        self.records += 1;
+        self.mender.record(record, has_links);
+    }
+
+    fn lost(&mut self, lost: &Lost) {
+        self.mender.lost(lost);
+    }
+}
+
 fn attempt(options: &RepairOptions) -> anyhow::Result<()> {
     let source = RepairSource::open(&options.dir)?;
     let judged = judge_all(&source)?;
@@ -70,23 +107,21 @@ fn attempt(options: &RepairOptions) -> anyhow::Result<()> {
 
 /// Reads everything there is.
 fn judge_all(source: &RepairSource) -> anyhow::Result<Judged> {
-    let bar = bar("reading {bar:40} {pos}/{len} segments {eta}");
-    bar.set_length(source.logs().iter().map(|log| log.segments.len() as u64).sum());
+    let bar = bar("reading {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     let there = source.snapshots()?;
-    let mut mender = Mender::new(source);
+    let mut watching = Watching::new(source, &bar);
     let mut logs = Vec::new();
     for listed in source.logs() {
         let covered = there.good.iter().flat_map(|file| &file.header().covered);
         let ends =
             covered.filter(|covered| covered.log == listed.log).map(|covered| covered.previous).collect();
-        mender.begin(listed.log);
+        watching.mender.begin(listed.log);
         let facts = source.facts(listed.log, ends);
-        let judged = judge(&mut source.reader(), &listed.segments, facts, &mut mender)
+        let judged = judge(&mut source.reader(), &listed.segments, facts, &mut watching)
             .with_context(|| format!("log {}", listed.log))?;
-        bar.inc(listed.segments.len() as u64);
         logs.push((listed.log, judged));
     }
-    let mut found = mender.found;
+    let mut found = watching.mender.found;
     for (log, judged) in &mut logs {
         let used =
             found.linked.iter().copied().filter(|segment| judged.missing_behind.contains(segment)).max();
@@ -211,9 +246,13 @@ fn tell(source: &RepairSource, judged: &Judged, out: &mut impl Write) -> io::Res
     if let Some(why) = source.manifest_loss() {
         writeln!(out, "made again from the segments: the MANIFEST ({why})")?;
     }
-    let is_told = |problem: &Problem| matches!(problem, Problem::Missing);
-    for problem in source.problems().iter().filter(|one| !is_told(&one.problem)) {
-        writeln!(out, "left out: {problem}")?;
+    for problem in source.problems() {
+        match problem.problem {
+            // Told as a loss.
+            Problem::Missing => {}
+            Problem::Unlisted => writeln!(out, "added to the MANIFEST: {}", problem.path.display())?,
+            _ => writeln!(out, "left out: {problem}")?,
+        }
     }
     for (log, judged) in &judged.logs {
         if let Some(cut) = judged.recovered.cut {
