@@ -195,6 +195,11 @@ impl DirView {
         Ok(ViewedSnapshots { good: listed.good, bad: listed.bad })
     }
 
+    /// The segments that the manifest names, whether they are there or not.
+    pub fn named(&self) -> impl Iterator<Item = u32> + '_ {
+        self.manifest.segments.keys().copied()
+    }
+
     /// A reader of this directory's segments.
     #[must_use]
     pub fn reader(&self) -> SegmentReader {

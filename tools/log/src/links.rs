@@ -33,7 +33,7 @@ impl Links {
             let before = header.ok().flatten().map_or(0, |header| header.previous.end.segment);
             before > 0 && !is_named(before)
         });
-        let named = written().collect();
+        let named = written().chain(view.named()).collect();
         Self { medium, reader: PageReader::new(), records: Vec::new(), named, has_dropped }
     }
 
@@ -47,7 +47,7 @@ impl Links {
     /// Whether a link leads into a segment that retention removed: the manifest names no such one any more.
     pub(crate) fn is_dropped(&self, location: Location) -> bool {
         let is_record = !location.is_none() && location != Location::SNAPSHOT;
-        self.has_dropped && is_record && !self.named.contains(&location.segment)
+        is_record && !self.named.contains(&location.segment)
     }
 
     /// Whether retention removed any segment of any log.
