@@ -72,6 +72,11 @@ impl Load {
         gateway
     }
 
+    /// Who sends.
+    pub(crate) fn users(&self) -> &[UserId] {
+        &self.users
+    }
+
     /// What was acknowledged so far.
     pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
         self.senders.iter().flat_map(|sender| sender.acknowledged.iter().cloned()).collect()

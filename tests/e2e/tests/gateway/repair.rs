@@ -2,12 +2,16 @@
 //! everything but what was lost, as another incarnation.
 
 use crate::SHARDS;
+use crate::crash::Load;
 use crate::stop::verify_log;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tidegate_ids::{ConversationId, DeviceId, Incarnation, Sequence, UserId};
+use tidegate_ids::{ConversationId, ConversationKind, DeviceId, Incarnation, Sequence, UserId};
 use tidegate_schema::{ServerFrame, SkipReason, SkipSpan, Stored};
 use tidegate_tests_e2e::{Device, Gateway, Setup, Wire, program, text_of};
 
@@ -106,6 +110,114 @@ fn a_gateway_on_a_repaired_copy_serves_what_holds_and_says_what_is_lost() {
         let again = Gateway::start(&copy, shards);
         assert_eq!(incarnation(&again), repaired);
         again.stop();
+        verify_log(&copy);
+    }
+}
+
+/// Front of a segment that is left alone: registrations and the group itself are there, without which there is nothing to ask.
+const SPARED_BYTES: u64 = 64 << 10;
+
+/// Zeroes sectors where segments hold something.
+fn zero_sectors(data: &Path, count: usize, chance: &mut StdRng) {
+    let used: Vec<(PathBuf, u64)> = segments(data)
+        .into_iter()
+        .filter_map(|path| {
+            let bytes = std::fs::read(&path).unwrap();
+            let end = bytes.iter().rposition(|byte| *byte != 0)? as u64;
+            (end > SPARED_BYTES).then_some((path, end))
+        })
+        .collect();
+    for _ in 0..count {
+        let (path, end) = &used[chance.random_range(0..used.len())];
+        let at = chance.random_range(SPARED_BYTES..*end) / 512 * 512;
+        File::options().write(true).open(path).unwrap().write_all_at(&[0; 512], at).unwrap();
+    }
+}
+
+/// Messages by their sequences.
+type Messages = BTreeMap<u64, Vec<u8>>;
+
+/// All of a conversation: what is there, and which sequences are said to be damaged.
+fn read_all(wire: &mut Wire, id: ConversationId) -> (Messages, Vec<(u64, u64)>) {
+    let (mut there, mut skipped, mut after) = (Messages::new(), Vec::new(), 0);
+    loop {
+        let request = wire.say_range(id, Sequence(after));
+        let answer = wire.answer(request);
+        let ServerFrame::Range(range) = answer.read() else {
+            panic!("no range of {id}: {:?}", answer.read())
+        };
+        let before = after;
+        for stored in range.iter() {
+            let stored = stored.unwrap();
+            after = after.max(stored.stamp.sequence.0);
+            there.insert(stored.stamp.sequence.0, stored.message.to_vec());
+        }
+        for span in range.skips.iter() {
+            assert_eq!(span.reason, SkipReason::Damaged);
+            after = after.max(span.to.0);
+            skipped.push((span.from.0, span.to.0));
+        }
+        if range.complete {
+            return (there, skipped);
+        }
+        assert!(after > before, "{id} goes on");
+    }
+}
+
+#[test]
+fn what_many_devices_sent_is_there_or_said_to_be_damaged() {
+    for (seed, shards) in SHARDS.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, copy) = (dir.path().join("data"), dir.path().join("repaired"));
+        let gateway = Gateway::start(&data, shards);
+        let mut load = Load::new(&gateway);
+        load.run(gateway, Gateway::kill);
+        for _ in 0..3 {
+            load.run(Gateway::start(&data, shards), Gateway::kill);
+        }
+        zero_sectors(&data, 12, &mut StdRng::seed_from_u64(seed as u64));
+        let out = repair(&data, &copy);
+        println!("{out}");
+        verify_log(&copy);
+        let gateway = Gateway::start(&copy, shards);
+        let acknowledged = load.acknowledged();
+        let mut conversations: Vec<ConversationId> =
+            acknowledged.iter().map(|sent| sent.conversation).collect();
+        conversations.sort_unstable();
+        conversations.dedup();
+        let (mut found, mut lost) = (0, 0);
+        for user in load.users() {
+            // Who cannot be loaded is not welcome.
+            let mut wire = Wire::greeted(gateway.ws, &gateway.token(*user), DeviceId(8), 1);
+            let own = ConversationId::direct(*user, UserId(1 << 40));
+            for id in
+                conversations.iter().filter(|id| **id == own || id.kind() == Some(ConversationKind::Group))
+            {
+                let (there, skipped) = read_all(&mut wire, *id);
+                for sent in acknowledged.iter().filter(|sent| sent.conversation == *id) {
+                    let at = sent.ack.sequence.0;
+                    match there.get(&at) {
+                        Some(message) => assert_eq!(*message, sent.message),
+                        None => assert!(
+                            skipped.iter().any(|(from, to)| (*from..=*to).contains(&at)),
+                            "{at} of {id}"
+                        ),
+                    }
+                    found += usize::from(there.contains_key(&at));
+                    lost += usize::from(!there.contains_key(&at));
+                }
+                let last = acknowledged
+                    .iter()
+                    .filter(|sent| sent.conversation == *id)
+                    .map(|sent| sent.ack.sequence)
+                    .max();
+                let ack = wire.send(*id, 1, "after the repair");
+                assert!(Some(ack.sequence) > last, "no sequence is given twice");
+            }
+        }
+        println!("{found} are there, {lost} are said to be damaged");
+        assert!(found > 0 && out.contains(" losses, "));
+        gateway.stop();
         verify_log(&copy);
     }
 }
