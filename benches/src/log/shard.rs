@@ -266,7 +266,7 @@ impl Running {
             ReadRequest::Snapshot { stream } => Ok(self.read_snapshot(stream, &mut records)?),
             ReadRequest::Scan { from, to, bytes_max, .. } => {
                 let scanned = scan_chunk(&mut self.reader, &self.extents, *from, *bytes_max, &mut records);
-                let next = scanned.map_err(|error| anyhow!("{error:?}"))?;
+                let next = scanned.next;
                 Ok(PageEnd { next, complete: next >= *to, ..PageEnd::default() })
             }
         };

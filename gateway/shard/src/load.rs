@@ -31,7 +31,7 @@ pub(crate) enum Waiter {
 
 #[derive(Debug)]
 enum Building {
-    Conversation(HotConversation),
+    Conversation(Box<HotConversation>),
     User(Box<BuildingUser>),
 }
 
@@ -98,7 +98,7 @@ impl Shard {
 
     fn load(&mut self, stream: StreamId, waiters: VecDeque<Waiter>, turn: &mut Turn<'_>) {
         let building = match stream.kind() {
-            Some(StreamKind::Conversation(id)) => Building::Conversation(HotConversation::new(id)),
+            Some(StreamKind::Conversation(id)) => Building::Conversation(Box::new(HotConversation::new(id))),
             Some(StreamKind::User(id)) => Building::User(Box::new(BuildingUser::new(id))),
             _ => unreachable!("a shard's own stream is never loaded"),
         };
@@ -318,7 +318,7 @@ impl Shard {
     fn finish_load(&mut self, stream: StreamId, turn: &mut Turn<'_>) {
         let Some(load) = self.loads.loading.remove(&stream) else { return };
         let inserted = match load.building {
-            Building::Conversation(hot) => self.insert_conversation(hot, turn),
+            Building::Conversation(hot) => self.insert_conversation(*hot, turn),
             Building::User(user) => self.insert_user(user.hot),
         };
         self.loads.parked -= load.waiters.len();

@@ -81,7 +81,7 @@ mod tests {
     fn fails_late(plan: &Plan) -> Result<Report, Failure> {
         let fails = plan.ticks >= 37 && plan.has(Fault::PowerCut);
         let report = Report { acts: plan.ticks.min(400), ..Report::default() };
-        if fails { Err(Failure { what: "late".to_owned(), report }) } else { Ok(report) }
+        if fails { Err(Failure { what: "late".to_owned(), report: Box::new(report) }) } else { Ok(report) }
     }
 
     #[test]

@@ -549,8 +549,7 @@ impl House {
                 let all = self.extents.get(log).into_iter().flatten();
                 let until = |extent: &&SegmentExtent| Position::new(extent.segment, 0) <= *to;
                 let extents: Vec<SegmentExtent> = all.filter(until).copied().collect();
-                let next =
-                    scan_chunk(&mut self.disk.medium, &extents, *from, *bytes_max, &mut records).unwrap();
+                let next = scan_chunk(&mut self.disk.medium, &extents, *from, *bytes_max, &mut records).next;
                 Ok(PageEnd { next, complete: next >= *to, ..PageEnd::default() })
             }
         };

@@ -88,7 +88,7 @@ fn one(plan: &Plan, arguments: &Arguments) -> Result<Report, Failure> {
         if again.trace != report.trace {
             let what =
                 format!("the same seed gave the traces {:016x} and {:016x}", report.trace, again.trace);
-            return Err(Failure { what, report });
+            return Err(Failure { what, report: Box::new(report) });
         }
     }
     Ok(report)

@@ -23,6 +23,6 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, Failure> {
     panic::catch_unwind(AssertUnwindSafe(|| tidegate_tests_sim::run(plan))).unwrap_or_else(|_| {
         let what = SAID.with_borrow_mut(std::mem::take);
         // How far it had come is lost with its world.
-        Err(Failure { what, report: Report { acts: plan.ticks, ..Report::default() } })
+        Err(Failure { what, report: Box::new(Report { acts: plan.ticks, ..Report::default() }) })
     })
 }
