@@ -17,7 +17,7 @@ use tidegate_ids::{Location, LogId, Sequence, ShardIndex, StreamId, UserId, Wall
 use tidegate_storage_files::{
     CoveredSegments, DirView, RepairSource, Retention, RetentionOptions, RetentionPolicy, Snapshots,
 };
-use tidegate_storage_log::{Links, NewRecord, RecordHead, RecordView, recover};
+use tidegate_storage_log::{Links, NewRecord, ReadSpec, RecordHead, RecordView, read_page, recover};
 
 const USERS: u64 = 5;
 
@@ -314,6 +314,41 @@ fn a_damaged_record_costs_itself() {
             assert!(out.contains(&format!(": a {kind} of {}", head.stream)), "{out}");
         }
     }
+}
+
+/// Where a record of the copy is linked to.
+fn prev_of(made: &Made, location: Location) -> Location {
+    let source = RepairSource::open(&made.copy).unwrap();
+    let mut out = Vec::new();
+    read_page(&mut source.reader(), &ReadSpec::At { location }, &mut out).unwrap().next
+}
+
+/// A user's records behind a folded state are linked to nothing, since it holds what came before. Without it they must lead on to
+/// that, or the user has forgotten all of it; and those behind a lost record must lead round it.
+#[test]
+fn a_users_chain_leads_round_what_is_lost() {
+    let made = make(true, false);
+    let user = StreamId::user(UserId(2));
+    let chain: Vec<&Sound> = made.written.iter().filter(|one| one.head.stream == user).collect();
+    let state = chain.iter().position(|one| one.head.kind == 40).unwrap();
+    let (lost, before, after) = (chain[state], chain[state - 1], chain[state + 1]);
+    let second = chain[state + 3];
+    for one in [lost, second] {
+        made.write((one.log, one.location.segment), u64::from(one.location.offset) + 100, b"rot");
+    }
+    let out = check_repaired(&made);
+    assert!(out.contains(": a user-state of user 2") && out.contains(": a queue-widen of user 2"), "{out}");
+    assert_eq!(prev_of(&made, after.location), before.location);
+    assert_eq!(prev_of(&made, chain[state + 4].location), chain[state + 2].location);
+    // The state of three parts lost its second one: neither it nor what is left of it is in the chain.
+    let made = make(true, false);
+    let parts =
+        chain.iter().position(|one| one.head.kind == 40 && one.body.starts_with(&[1, 0, 3, 0])).unwrap();
+    let part = chain[parts];
+    made.write((part.log, part.location.segment), u64::from(part.location.offset) + 100, b"rot");
+    check_repaired(&made);
+    assert_eq!(prev_of(&made, chain[parts + 1].location), Location::NONE);
+    assert_eq!(prev_of(&made, chain[parts + 2].location), chain[parts - 2].location);
 }
 
 #[test]
