@@ -287,7 +287,11 @@ impl Running {
     pub fn make_snapshot(&mut self) -> Result<u64> {
         let planned = self.planner.plan(u64::MAX).context("there is nothing to make a snapshot of")?;
         let plan = SnapshotPlan::new(&planned.segments, planned.covered.clone(), self.newest.clone());
-        let built = self.snapshots.build(&plan, &mut StreamFold::new(), &AtomicBool::new(false))?;
+        // As in the gateway: on a helper's thread, with memory of its own.
+        let snapshots = &mut self.snapshots;
+        let build = || snapshots.build(&plan, &mut StreamFold::new(), &AtomicBool::new(false));
+        let built = std::thread::scope(|scope| scope.spawn(build).join());
+        let built = built.map_err(|_| anyhow!("the thread that makes the snapshot has failed"))??;
         self.planner.made(&planned.covered);
         let entries = built.file.entry_count();
         self.newest = Some(built.file);

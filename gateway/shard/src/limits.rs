@@ -80,9 +80,9 @@ pub const UNANSWERED_PER_CONNECTION_MAX: u32 = 1024;
 /// Ranges in flight on one connection (PROTOCOL, `GetRange`).
 pub const RANGES_PER_CONNECTION_MAX: u8 = 2;
 
-/// Ranges of cold users that are known to be in their streams: 64 B each, 4 MiB. A full table is emptied; then a range is
+/// Ranges of cold users that are known to be in their streams: 72 B each, 2.3 MiB. A full table is emptied; then a range is
 /// written once more, which changes nothing.
-pub const WIDENED_MAX: usize = 65_536;
+pub const WIDENED_MAX: usize = 32_768;
 
 /// User records that wait for room in the log: 64 B each, 4 MiB. Past it results stay in their rings until there is room;
 /// it takes a full disk and a range of 65,536 devices each to get there.
@@ -172,7 +172,7 @@ impl Default for ShardLimits {
             mesh_frame_bytes_max: MESH_FRAME_BYTES_MAX,
             hot_users_max: 262_144,
             hot_conversations_max: 131_072,
-            hot_stays_max: 262_144,
+            hot_stays_max: 131_072,
             locators_max: 2_097_152,
             cursor_lag_bytes_max: 2 * 1024 * 1024,
             listed_members_max: 64,

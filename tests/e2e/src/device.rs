@@ -79,9 +79,11 @@ impl Device {
         while !holds(self) {
             assert!(
                 Instant::now() < end,
-                "{} waits in vain for {what}; heard {:?}, complaints {:?}",
+                "{} waits in vain for {what}; heard {} in {} conversations: {:?}, complaints {:?}",
                 self.user,
-                self.heard.iter().map(|(id, records)| (id, records.len())).collect::<Vec<_>>(),
+                self.heard.values().map(Vec::len).sum::<usize>(),
+                self.heard.len(),
+                self.heard.iter().take(20).map(|(id, records)| (id, records.len())).collect::<Vec<_>>(),
                 self.complaints
             );
             if let Some(received) = self.client.receive(RECEIVE_WAIT) {
@@ -151,6 +153,40 @@ impl Device {
         self.created[&client_id].conversation
     }
 
+    /// Creates many groups with the same users, as many at a time as the client takes.
+    #[track_caller]
+    pub fn create_groups(&mut self, count: usize, users: &[UserId]) -> Vec<ConversationId> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            match self.client.with(|machine, _| machine.create_group(b"group", users)) {
+                Ok(client_id) => ids.push(client_id),
+                Err(_) => {
+                    let created = self.created.len();
+                    self.wait("a group", |device| device.created.len() > created);
+                }
+            }
+        }
+        for some in ids.chunks(64) {
+            self.wait("groups", |device| some.iter().all(|id| device.created.contains_key(id)));
+        }
+        ids.iter().map(|id| self.created[id].conversation).collect()
+    }
+
+    /// Sends all these texts, as many at a time as the client takes, and waits for the acknowledgements.
+    #[track_caller]
+    pub fn say_all<'a>(&mut self, texts: impl Iterator<Item = (ConversationId, &'a str)>) {
+        for (conversation, text) in texts {
+            while self.client.send_text(conversation, text).is_err() {
+                let sent = self.sent.len();
+                self.wait("an acknowledgement", |device| device.sent.len() > sent);
+            }
+        }
+        while self.client.machine().outbox_commands() > 0 {
+            let sent = self.sent.len();
+            self.wait("an acknowledgement", |device| device.sent.len() > sent);
+        }
+    }
+
     /// Adds somebody to a group, or removes them, or leaves.
     #[track_caller]
     pub fn change(
@@ -160,6 +196,14 @@ impl Device {
         let client_id = self.client.with(|machine, _| what(machine)).expect("the outbox has room");
         self.wait("the change", |device| device.sent.contains_key(&client_id));
         self.sent[&client_id]
+    }
+
+    /// Takes what has come by now: what was not received would be in nobody's store after a close.
+    #[track_caller]
+    pub fn take_all(&mut self) {
+        while let Some(received) = self.client.receive(Duration::ZERO) {
+            self.keep(received);
+        }
     }
 
     /// Closes the connection; gives what the device keeps.

@@ -232,6 +232,21 @@ fn visit_log(measured: &Measured<'_>, each: Each<'_>) {
                 measured.of_shard(|shard| shard.parked),
                 "Requests that wait for a cold stream.",
             ),
+            (
+                "pending.reads",
+                measured.of_shard(|shard| shard.reads),
+                "Reads of the log that wait or are under way.",
+            ),
+            (
+                "windows.entries",
+                measured.of_shard(|shard| shard.window_entries),
+                "Pushes that devices have not acknowledged.",
+            ),
+            (
+                "held.bytes",
+                measured.of_shard(|shard| shard.held_bytes),
+                "Bytes copied aside for incomplete frames and greetings.",
+            ),
         ],
     );
     let free = measured.free_bytes;

@@ -258,18 +258,13 @@ enum Stream {
     Snapshot,
 }
 
-/// A device comes back to ten thousand conversations: it gets every message once, in order, the oldest range first, and
-/// no limit is passed in any turn. It loses its connection three times in the middle, and the process is killed once. A
-/// second device of the user comes a little later, a third when all is over; the sender chats with somebody on the same
-/// shard meanwhile, and none of these messages takes more than a few steps.
-fn comes_back(stream: Stream, count: u64) {
-    let limits = limits();
+/// A user of three devices was written to while all of them were away.
+fn written_to(stream: Stream, count: u64, limits: &ShardLimits) -> (House, Vec<Device>) {
     let mut house = open(limits.clone());
     let user = users_at(1).next().unwrap();
-    let mut others: Vec<Device> =
-        (1..=3).map(|device| visit(&mut house, Device::new(user, device))).collect();
+    let devices: Vec<Device> = (1..=3).map(|device| visit(&mut house, Device::new(user, device))).collect();
     if stream != Stream::Hot {
-        make_cold(&mut house, &limits, 1);
+        make_cold(&mut house, limits, 1);
     }
     write_to(&mut house, user, count);
     if stream == Stream::Snapshot {
@@ -278,6 +273,16 @@ fn comes_back(stream: Stream, count: u64) {
         assert!(house.make_snapshot());
         house.run_steps(4096);
     }
+    (house, devices)
+}
+
+/// A device comes back to ten thousand conversations: it gets every message once, in order, the oldest range first, and
+/// no limit is passed in any turn. It loses its connection three times in the middle, and the process is killed once. A
+/// second device of the user comes a little later, a third when all is over; the sender chats with somebody on the same
+/// shard meanwhile, and none of these messages takes more than a few steps.
+fn comes_back(stream: Stream, count: u64) {
+    let limits = limits();
+    let (mut house, mut others) = written_to(stream, count, &limits);
     check_work(&house);
     house.most = Default::default();
     let third = others.pop().unwrap();

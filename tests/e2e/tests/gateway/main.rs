@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod erasing;
 mod full_disk;
+mod many_ranges;
 mod noise;
 mod numbers;
 mod ordinary_user;
