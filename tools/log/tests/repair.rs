@@ -487,10 +487,10 @@ fn what_cannot_be_repaired_is_said() {
     // A newer version wrote it.
     let manifest = made.dir.join("MANIFEST");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::write(&manifest, text.replace("tidegate-manifest 1", "tidegate-manifest 2")).unwrap();
+    std::fs::write(&manifest, text.replace("tidegate-manifest 1", "tidegate-manifest 3")).unwrap();
     let (code, _, err) = run("repair", &made.dir, &["--to", to]);
     assert!(
-        code == Some(1) && err.contains("newer than 1") && err.contains("the version that wrote it"),
+        code == Some(1) && err.contains("newer than 2") && err.contains("the version that wrote it"),
         "{err}"
     );
     assert!(!made.copy.join("MANIFEST").exists());
