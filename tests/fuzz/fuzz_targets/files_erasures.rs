@@ -10,17 +10,43 @@ use tidegate_storage_log::{ErasedRanges, SequenceRange, crc32c};
 
 fuzz_target!(|data: &[u8]| {
     text(data);
-    // The first line and a right checksum come of themselves.
-    let mut bytes = b"tidegate-erasures 1\n".to_vec();
-    bytes.extend_from_slice(data);
-    if !data.is_empty() && data.last() != Some(&b'\n') {
-        bytes.push(b'\n');
+    let mut body = data.to_vec();
+    if !body.is_empty() && body.last() != Some(&b'\n') {
+        body.push(b'\n');
     }
-    let sum = crc32c(&bytes);
-    bytes.extend_from_slice(format!("crc32c {sum:08x}\n").as_bytes());
-    text(&bytes);
+    text(&sealed(&body));
+    text(&sealed(lines(data).as_bytes()));
     requests(data);
 });
+
+/// With the first line, and a right checksum.
+fn sealed(lines: &[u8]) -> Vec<u8> {
+    let mut bytes = b"tidegate-erasures 1\n".to_vec();
+    bytes.extend_from_slice(lines);
+    let sum = crc32c(&bytes);
+    bytes.extend_from_slice(format!("crc32c {sum:08x}\n").as_bytes());
+    bytes
+}
+
+/// Lines that are nearly right, of six bytes each.
+fn lines(data: &[u8]) -> String {
+    let mut text = String::new();
+    for &[what, which, from, count, erased, more] in data.as_chunks::<6>().0.iter().take(64) {
+        let word = ["asked", "taken", "done", "gone"][usize::from(what % 16) * 3 / 15];
+        let stream =
+            ["00000000000000010000000000000002", "8a8a8a8a8a8a8a8a8a8a8a8a8a8a8a8a"][usize::from(which & 1)];
+        let to = u64::from(from) + u64::from(count % 16);
+        text.push_str(&format!("{word} {stream} {from} {to} 5 {}", erased % 4));
+        if word == "done" {
+            text.push_str(&format!(" {more}"));
+        }
+        if which & 2 == 2 {
+            text.push_str(" a reason");
+        }
+        text.push('\n');
+    }
+    text
+}
 
 /// What is read is written the same, and its ranges rise and do not touch.
 fn text(bytes: &[u8]) {
