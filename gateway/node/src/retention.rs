@@ -1,8 +1,13 @@
 //! The thread that lets old messages go: it rewrites segments that snapshots and checkpoints cover, slowly, and removes
 //! those in which nothing lives (`tidegate_storage_files::Retention`). Until something is covered it has nothing to do.
 //!
-//! It is also what erases on request (decision 0016): it notices what was asked, has the shards give it out no more, has two
-//! snapshots hold what is in the way, rewrites, and writes down what is done.
+//! It is also what erases on request (decision 0016), before anything else: it has two snapshots hold what is in the way,
+//! rewrites, and writes down what is done. A second thread notices what was asked, whatever this one is busy with, and has the
+//! shards give it out no more.
+
+mod erasures;
+
+pub use erasures::erased_of;
 
 use crate::clock;
 use crate::config::RetentionConfig;
@@ -10,21 +15,22 @@ use crate::limits::{CLOSE_INTERVAL, ERASURES_INTERVAL, RETENTION_INTERVAL, STATE
 use crate::pump::Order;
 use crate::snapshots::Told;
 use crate::stats::Board;
+use erasures::{Erasures, ToErase};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use tidegate_domain::Route;
 use tidegate_ids::{LogId, ShardIndex, StreamId, StreamKind, WallMs};
 use tidegate_shard::has_content;
 use tidegate_storage_files::{
-    CoveredSegments, DataDir, ErasureError, ErasureKeeper, LeftToErase, Retention, RetentionError,
+    CoveredSegments, DataDir, ErasureKeeper, LeftToErase, Retention, RetentionError, RetentionFigures,
     RetentionOptions, RetentionPolicy, RetentionStep, WhyLeft,
 };
-use tidegate_storage_log::{ErasedRanges, PreviousEnd, RecordHead, SequenceRange};
+use tidegate_storage_log::{ErasedRanges, RecordHead, SequenceRange};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -78,15 +84,6 @@ impl RetentionPolicy for KeptDays {
     }
 }
 
-/// What of the erased records is a shard's to give out as holes.
-#[must_use]
-pub fn erased_of(all: &ErasedRanges, route: Route, shard: ShardIndex) -> ErasedRanges {
-    let mut own = ErasedRanges::new();
-    let of_shard = all.iter().filter(|(stream, _)| route.stream(stream) == Some(shard));
-    of_shard.for_each(|(stream, range)| own.insert(stream, range));
-    own
-}
-
 /// What the thread starts with.
 pub struct Setup {
     /// What may be touched. Whoever makes snapshots sets it.
@@ -103,33 +100,43 @@ pub struct Setup {
     pub board: Arc<Board>,
 }
 
-/// The thread. Dropping it stops and joins it; what it was writing is left out.
+/// Two threads: one notices what is to be erased, the other works. Dropping this stops and joins both; what was being written
+/// is left out.
 #[derive(Debug)]
 pub struct RetentionThread {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    signals: Arc<Signals>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What ends a pass early.
+#[derive(Debug, Default)]
+struct Signals {
+    /// For good.
+    stop: AtomicBool,
+    /// For one that erases first; those that erase do not look at it.
+    interrupt: AtomicBool,
 }
 
 struct Worker {
-    setup: Setup,
     retention: Retention,
     config: RetentionConfig,
-    stop: Arc<AtomicBool>,
+    covered: CoveredSegments,
+    erasures: Arc<Mutex<Erasures>>,
+    told: Sender<Told>,
+    signals: Arc<Signals>,
     has_failed: bool,
-    /// When the last pass began, what it was told to erase, and what it was allowed to touch.
-    passed: Option<(Instant, u64, BTreeMap<LogId, PreviousEnd>)>,
+    /// When the last pass over everything ended.
+    passed: Option<Instant>,
     /// What the snapshot thread was asked to hold.
     hold: BTreeMap<LogId, u32>,
     /// When each shard was told to end its segment.
     closed: BTreeMap<ShardIndex, Instant>,
-    /// The complaint about the list that was made last.
-    complaint: String,
     /// For which version it was said that damage is in the way.
     damage_told: u64,
 }
 
 impl RetentionThread {
-    /// Starts the thread. It inherits the caller's processor affinity: start it before pinning.
+    /// Starts the threads. They inherit the caller's processor affinity: start them before pinning.
     ///
     /// # Errors
     /// The system has no thread left.
@@ -138,38 +145,51 @@ impl RetentionThread {
             bytes_per_second: config.rewrite_bytes_per_second,
             ..RetentionOptions::default()
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut worker = Worker {
-            retention: Retention::new(dir, options, setup.covered.clone()),
-            setup,
+        let signals = Arc::new(Signals::default());
+        let Setup { covered, keeper, route, told, order, board } = setup;
+        let retention = Retention::new(dir, options, covered.clone());
+        board.follow_retention(Arc::clone(retention.counters()));
+        let erasures = Arc::new(Mutex::new(Erasures::new(keeper, route, order, board)));
+        let worker = Worker {
+            retention,
             config: config.clone(),
-            stop: Arc::clone(&stop),
+            covered: covered.clone(),
+            erasures: Arc::clone(&erasures),
+            told,
+            signals: Arc::clone(&signals),
             has_failed: false,
             passed: None,
             hold: BTreeMap::new(),
             closed: BTreeMap::new(),
-            complaint: String::new(),
             damage_told: 0,
         };
-        worker.setup.board.follow_retention(Arc::clone(worker.retention.counters()));
-        let run = move || {
-            while !worker.stop.load(Ordering::Acquire) {
-                worker.look();
-                if worker.is_due() {
-                    worker.pass();
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let working = named("retention").spawn(move || worker.run())?;
+        // One that is started stops with this, also if the next cannot be.
+        let mut started = Self { signals: Arc::clone(&signals), threads: vec![working] };
+        let works = started.threads[0].thread().clone();
+        let notice = move || {
+            while !signals.stop.load(Ordering::Acquire) {
+                let mut erasures = erasures.lock().unwrap_or_else(PoisonError::into_inner);
+                erasures.look();
+                if erasures.is_due(&covered.get()) {
+                    signals.interrupt.store(true, Ordering::Release);
+                    works.unpark();
                 }
+                drop(erasures);
                 thread::park_timeout(ERASURES_INTERVAL);
             }
         };
-        let thread = thread::Builder::new().name(String::from("retention")).spawn(run)?;
-        Ok(Self { stop, thread: Some(thread) })
+        started.threads.push(named("erasures").spawn(notice)?);
+        Ok(started)
     }
 }
 
 impl Drop for RetentionThread {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
+        self.signals.stop.store(true, Ordering::Release);
+        self.signals.interrupt.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
             thread.thread().unpark();
             // A panic there has been reported by its own message.
             let _ = thread.join();
@@ -178,68 +198,81 @@ impl Drop for RetentionThread {
 }
 
 impl Worker {
-    /// Looks at the list. Shards are told of what is new at once, or began with it; a look later, when each has surely had its
-    /// turn, the list says so.
-    fn look(&mut self) {
-        let looked = self.setup.keeper.look();
-        let is_new = looked.as_ref().is_ok_and(|is_new| *is_new);
-        self.complain(looked.err());
-        if is_new {
-            let all = self.setup.keeper.list().all_ranges();
-            for shard in (0..self.setup.route.shards()).map(ShardIndex) {
-                let own = erased_of(&all, self.setup.route, shard);
-                (self.setup.order)(shard, Order::Erased(own));
+    fn run(mut self) {
+        loop {
+            self.signals.interrupt.store(false, Ordering::Release);
+            if self.signals.stop.load(Ordering::Acquire) {
+                return;
             }
-            let pending = self.setup.keeper.list().pending().len();
-            tracing::info!(pending, "the list of erasures has changed");
-        }
-        self.setup.board.note_erasures(self.setup.keeper.list().pending().len(), 0);
-        if !is_new && self.setup.keeper.is_asked() {
-            let taken = self.setup.keeper.taken();
-            self.complain(taken.err());
+            self.erase();
+            let is_due = self.passed.is_none_or(|passed| passed.elapsed() >= RETENTION_INTERVAL);
+            if is_due && !self.covered.get().is_empty() {
+                self.pass();
+            }
+            if !self.signals.interrupt.load(Ordering::Acquire) {
+                thread::park_timeout(RETENTION_INTERVAL);
+            }
         }
     }
 
-    /// Says what is wrong with the list, once; it is tried again with the next look.
-    fn complain(&mut self, error: Option<ErasureError>) {
-        // The tool holds the list for a moment.
-        let error = error.filter(|error| !matches!(error, ErasureError::Busy(_)));
-        let complaint = error.map(|error| error.to_string()).unwrap_or_default();
-        if complaint != self.complaint && !complaint.is_empty() {
-            tracing::error!("what is to be erased cannot be read or written down: {complaint}");
-        }
-        self.complaint = complaint;
+    fn erasures(&self) -> MutexGuard<'_, Erasures> {
+        self.erasures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something may have changed since the last pass, or enough time has passed.
-    fn is_due(&self) -> bool {
-        let (version, covered) = (self.setup.keeper.version(), self.setup.covered.get());
-        if version == 0 && covered.is_empty() {
-            return false;
+    /// A pass over what holds something that is to be erased, before all others.
+    fn erase(&mut self) {
+        let Some(asked) = self.erasures().begin(self.covered.get()) else { return };
+        let now = clock::wall();
+        let policy = KeptDays::new(&self.config, now).without(asked.version, asked.ranges.clone());
+        let signals = Arc::clone(&self.signals);
+        let before = self.retention.counters().figures();
+        let ended = self.retention.erase(&policy, now, &signals.stop, &mut tell);
+        self.tell_made_smaller(&before);
+        let is_whole = ended.is_ok();
+        self.tell_ended(ended);
+        self.settle(is_whole.then_some(&asked), now);
+        if is_whole {
+            self.push_on(asked.version);
         }
-        let Some((began, erasing, allowed)) = &self.passed else { return true };
-        let is_new = version != 0 && (version != *erasing || covered != *allowed);
-        is_new || began.elapsed() >= RETENTION_INTERVAL
     }
 
+    /// A pass over everything, as far as it is not interrupted.
     fn pass(&mut self) {
         let now = clock::wall();
-        let version = self.setup.keeper.version();
-        self.passed = Some((Instant::now(), version, self.setup.covered.get()));
-        let erased = self.setup.keeper.list().pending_ranges();
-        let policy = KeptDays::new(&self.config, now).without(version, erased);
+        let asked = self.erasures().begin(self.covered.get());
+        let mut policy = KeptDays::new(&self.config, now);
+        if let Some(asked) = &asked {
+            policy = policy.without(asked.version, asked.ranges.clone());
+        }
+        let signals = Arc::clone(&self.signals);
         let before = self.retention.counters().figures();
-        let ended = self.retention.pass(&policy, now, &self.stop, &mut tell);
+        let ended = self.retention.pass(&policy, now, &signals.interrupt, &mut tell);
+        self.tell_made_smaller(&before);
+        let is_whole = ended.is_ok();
+        // What was interrupted goes on once that is done.
+        self.passed = (!matches!(ended, Err(RetentionError::Stopped))).then(Instant::now);
+        self.tell_ended(ended);
+        self.settle(asked.as_ref().filter(|_| is_whole), now);
+    }
+
+    fn settle(&mut self, whole: Option<&ToErase>, now: WallMs) {
+        let mut erasures = self.erasures.lock().unwrap_or_else(PoisonError::into_inner);
+        erasures.settle(&mut self.retention, whole, now);
+    }
+
+    fn tell_made_smaller(&self, before: &RetentionFigures) {
         let after = self.retention.counters().figures();
         if (after.rewritten, after.dropped) != (before.rewritten, before.dropped) {
             tracing::info!(
                 rewritten = after.rewritten - before.rewritten,
                 removed = after.dropped - before.dropped,
-                saved_bytes = after.saved_bytes - before.saved_bytes,
+                saved_bytes = after.saved_bytes.saturating_sub(before.saved_bytes),
                 "made old segments smaller"
             );
         }
-        let is_whole = ended.is_ok();
+    }
+
+    fn tell_ended(&mut self, ended: Result<(), RetentionError>) {
         match ended {
             Ok(()) => self.has_failed = false,
             Err(RetentionError::Stopped) => {}
@@ -250,25 +283,6 @@ impl Worker {
             }
             Err(_) => {}
         }
-        self.settle(is_whole, now);
-        if is_whole {
-            self.push_on(version);
-        }
-    }
-
-    /// Writes down what was erased and which requests are done.
-    fn settle(&mut self, is_whole: bool, now: WallMs) {
-        let Setup { keeper, board, .. } = &mut self.setup;
-        let settled = keeper.settle(&mut self.retention, is_whole, now);
-        let (settled, error) = match settled {
-            Ok(settled) => (settled, None),
-            Err(error) => (Default::default(), Some(error)),
-        };
-        for one in &settled.done {
-            tracing::info!(stream = %one.stream, records = %one.range, "erased on request");
-        }
-        board.note_erasures(keeper.list().pending().len(), settled.records);
-        self.complain(error);
     }
 
     /// Has closed and held what is in the way of requests.
@@ -278,13 +292,13 @@ impl Worker {
         if hold != self.hold {
             self.hold.clone_from(&hold);
             // Its thread ends only when nobody can tell it anything any more.
-            let _ = self.setup.told.send(Told::Hold(hold));
+            let _ = self.told.send(Told::Hold(hold));
         }
         for open in left.iter().filter(|left| left.why == WhyLeft::Open) {
             let shard = open.log.shard;
             if self.closed.get(&shard).is_none_or(|told| told.elapsed() >= CLOSE_INTERVAL) {
                 self.closed.insert(shard, Instant::now());
-                (self.setup.order)(shard, Order::CloseSegment);
+                self.erasures().close(shard);
             }
         }
         let damaged: Vec<u32> =
@@ -293,7 +307,8 @@ impl Worker {
             self.damage_told = version;
             tracing::error!(
                 segments = ?damaged,
-                "records that are to be erased may be in damaged segments, which are not rewritten: nobody is given them, but                  they stay on the disk; run `tidegate-log verify`"
+                "records that are to be erased may be in damaged segments, which are not rewritten: nobody is given them, but \
+                 they stay on the disk; run `tidegate-log verify`"
             );
         }
     }

@@ -101,21 +101,25 @@ impl ErasureKeeper {
         Ok(())
     }
 
-    /// Writes down what a pass has done; gives the requests that are done with it. `is_whole`: the pass came to its end.
+    /// Writes down what a pass has done; gives the requests that are done with it. `whole` is what the pass was told to erase,
+    /// if it came to its end: what was asked meanwhile it knew nothing of.
     ///
     /// # Errors
     /// See [`ErasureError`]; the next call tries again.
     pub fn settle(
         &mut self,
         retention: &mut Retention,
-        is_whole: bool,
+        whole: Option<&ErasedRanges>,
         now: WallMs,
     ) -> Result<ErasuresSettled, ErasureError> {
         let erased = retention.take_erased();
         erased.iter().for_each(|(stream, range)| self.erased.insert(stream, range));
         let left = retention.left_to_erase();
-        let is_gone = |one: &&Erasure| !left.iter().any(|left| left.may_hold(&one.stream, one.range));
-        let gone: Vec<&Erasure> = self.list.pending().iter().filter(|_| is_whole).filter(is_gone).collect();
+        let is_gone = |one: &&Erasure| {
+            let is_known = whole.is_some_and(|whole| is_within(whole, one));
+            is_known && !left.iter().any(|left| left.may_hold(&one.stream, one.range))
+        };
+        let gone: Vec<&Erasure> = self.list.pending().iter().filter(is_gone).collect();
         if gone.is_empty() && self.erased.is_empty() {
             return Ok(ErasuresSettled::default());
         }
@@ -135,8 +139,7 @@ impl ErasureKeeper {
 
     fn adopt(&mut self, list: Erasures) -> bool {
         let known = self.list.pending_ranges();
-        let is_known = |one: &Erasure| known.count_in(&one.stream, one.range) == one.range.count();
-        if !list.pending().iter().all(is_known) {
+        if !list.pending().iter().all(|one| is_within(&known, one)) {
             self.version += 1;
         }
         let is_new =
@@ -144,4 +147,9 @@ impl ErasureKeeper {
         self.list = list;
         is_new
     }
+}
+
+/// Whether all of a request is among these records.
+fn is_within(ranges: &ErasedRanges, one: &Erasure) -> bool {
+    ranges.count_in(&one.stream, one.range) == one.range.count()
 }

@@ -192,6 +192,8 @@ enum Before {
 
 /// What a pass is told.
 struct Pass<'a> {
+    /// Leaves alone what holds nothing that is to be erased.
+    only_erases: bool,
     policy: &'a dyn RetentionPolicy,
     now: WallMs,
     pace: Pace<'a>,
@@ -243,11 +245,32 @@ impl Retention {
         stop: &AtomicBool,
         progress: &mut dyn FnMut(RetentionStep),
     ) -> Result<(), RetentionError> {
-        self.reader.refresh();
-        self.erasing.begin(policy.erasing());
-        let covered = self.covered.get();
         let pace = Pace::new(self.options.bytes_per_second, stop);
-        let mut pass = Pass { policy, now, pace, progress };
+        self.walk(&mut Pass { only_erases: false, policy, now, pace, progress })?;
+        self.counters.note_pass();
+        Ok(())
+    }
+
+    /// One pass over what holds records that are to be erased: so that they do not wait for all that has expired or is to be
+    /// compressed. [`Retention::left_to_erase`] is whole after it, as after any other.
+    ///
+    /// # Errors
+    /// See [`RetentionError`].
+    pub fn erase(
+        &mut self,
+        policy: &dyn RetentionPolicy,
+        now: WallMs,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(RetentionStep),
+    ) -> Result<(), RetentionError> {
+        let pace = Pace::new(self.options.bytes_per_second, stop);
+        self.walk(&mut Pass { only_erases: true, policy, now, pace, progress })
+    }
+
+    fn walk(&mut self, pass: &mut Pass<'_>) -> Result<(), RetentionError> {
+        self.reader.refresh();
+        self.erasing.begin(pass.policy.erasing());
+        let covered = self.covered.get();
         for log in self.logs.clone() {
             let end = covered.get(&log).copied().unwrap_or_default();
             let segments = self.owned.catalog().segments(log);
@@ -260,13 +283,12 @@ impl Retention {
                 pass.pace.stop_if_asked()?;
                 let later = &segments[place + 1..];
                 if is_covered {
-                    before = self.visit(&mut pass, log, segment, later, end, before)?;
+                    before = self.visit(pass, log, segment, later, end, before)?;
                 } else {
-                    self.look_at_uncovered(&pass, log, segment, later);
+                    self.look_at_uncovered(pass, log, segment, later);
                 }
             }
         }
-        self.counters.note_pass();
         Ok(())
     }
 
@@ -401,6 +423,9 @@ impl Retention {
     fn judge(&mut self, pass: &mut Pass<'_>, log: LogId, closed: &ClosedSegment, may_go: bool) -> Judged {
         let segment = closed.header.segment;
         let may_hold_erased = self.may_hold_erased(pass, closed);
+        if pass.only_erases && !may_hold_erased {
+            return Judged::LEAVE;
+        }
         let is_due = self.is_due(pass, segment);
         if !is_due && (!may_hold_erased || self.erasing.is_damaged(segment)) {
             self.erasing.leave(log, segment, WhyLeft::Damaged);

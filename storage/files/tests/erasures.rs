@@ -119,8 +119,10 @@ fn round(keeper: &mut ErasureKeeper, retention: &mut Retention, mut step: impl F
     keeper.taken().unwrap();
     step("Taken");
     let policy = Policy::of(keeper);
-    let ended = retention.pass(&policy, NOW, &AtomicBool::new(false), &mut |done| step(&format!("{done:?}")));
-    let done = keeper.settle(retention, ended.is_ok(), NOW).unwrap();
+    let ended =
+        retention.erase(&policy, NOW, &AtomicBool::new(false), &mut |done| step(&format!("{done:?}")));
+    let whole = ended.is_ok().then_some(&policy.pending);
+    let done = keeper.settle(retention, whole, NOW).unwrap();
     step("Settled");
     done.done.len()
 }
@@ -273,6 +275,58 @@ fn a_keeper_notices_and_writes_down() {
     drop((journal, retention));
     let gone: Vec<&Kept> = kept.iter().filter(|one| one.stream == stream(0) && one.sequence <= 9).collect();
     assert_eq!(on_disk(temp.path(), &gone), BTreeSet::new());
+}
+
+/// What is asked while a pass is under way was not looked for by it, and none of it is left anywhere it knows of: it counted as
+/// done without a byte having changed.
+#[test]
+fn what_is_asked_during_a_pass_is_not_done_by_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    fill(&mut journal, 200);
+    journal.seal();
+    let journal = Journal::open(temp.path(), 2);
+    let mut retention = retention(&journal.dir, cover(&journal.dir));
+    let mut keeper = ErasureKeeper::open(&journal.dir).unwrap();
+    let ask = |number| {
+        let scope = ErasureScope::Range(range(1, 9));
+        ask_erasure(temp.path(), conversation(number), scope, "", NOW).unwrap();
+    };
+    ask(0);
+    keeper.look().unwrap();
+    let policy = Policy::of(&keeper);
+    retention.erase(&policy, NOW, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    ask(1);
+    assert!(keeper.look().unwrap());
+    let settled = keeper.settle(&mut retention, Some(&policy.pending), NOW).unwrap();
+    assert_eq!((settled.done.len(), settled.done[0].stream, settled.records), (1, stream(0), 9));
+    // Nor is anything done by a pass that did not come to its end.
+    assert_eq!(keeper.settle(&mut retention, None, NOW).unwrap().done.len(), 0);
+    assert_eq!(load_erasures(temp.path()).unwrap().pending().len(), 1);
+    assert_eq!(round(&mut keeper, &mut retention, |_| {}), 1);
+}
+
+/// An erasure does not wait for what has expired, and touches nothing else.
+#[test]
+fn erasing_leaves_alone_what_it_is_not_about() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    fill(&mut journal, 300);
+    journal.seal();
+    let journal = Journal::open(temp.path(), 2);
+    let options = RetentionOptions { bytes_per_second: 0, reserve_bytes: 0, ..RetentionOptions::default() };
+    let mut retention = Retention::new(&journal.dir, options, cover(&journal.dir));
+    let mut keeper = ErasureKeeper::open(&journal.dir).unwrap();
+    let scope = ErasureScope::Range(range(1, 1));
+    ask_erasure(temp.path(), conversation(0), scope, "", NOW).unwrap();
+    let mut rewritten = 0;
+    let mut count = |step: &str| rewritten += u32::from(step.starts_with("Rewritten"));
+    assert_eq!(round(&mut keeper, &mut retention, &mut count), 1);
+    assert_eq!(rewritten, 1);
+    // Everything is cold, and is compressed in its turn.
+    let policy = Policy::of(&keeper);
+    retention.pass(&policy, NOW, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    assert!(retention.counters().figures().rewritten > 3);
 }
 
 /// Segments that are written to, or that no two snapshots hold yet, hold what was asked for: it is not done.
