@@ -256,3 +256,25 @@ fn a_list_that_cannot_be_read_keeps_the_gateway_from_starting() {
     assert_eq!(page(&mut author(&gateway, 2), scene.group).0, Vec::<u64>::new());
     gateway.stop();
 }
+
+/// A pass that rewrites slowly kept the gateway from noticing the next request until it had ended.
+#[test]
+fn a_request_is_taken_while_another_is_worked_off() {
+    let (scene, gateway) = Scene::new(1);
+    let (data, group) = (scene.data(), scene.group.to_string());
+    gateway.stop();
+    // At a hundred bytes a second the first pass takes longer than this test.
+    let slow = Setup::new(data, 1).with("TIDEGATE_RETENTION__REWRITE_BYTES_PER_SECOND", "100").start();
+    for (sequence, erased) in [("3", vec![3]), ("5", vec![3, 5])] {
+        erase(data, &["--conversation", &group, "--sequences", sequence]);
+        let told = wait_until(data, |told| told.lines().all(|line| !line.starts_with("asked")));
+        assert!(told.contains(&format!("{} pending, 0 done", erased.len())), "{told}");
+        assert_eq!(page(&mut author(&slow, erased.len() as u64 + 1), scene.group).1, erased);
+    }
+    slow.stop();
+    let gateway = Gateway::start(data, 1);
+    wait_until(data, |told| told.contains("0 pending, 2 done"));
+    assert_eq!(page(&mut author(&gateway, 4), scene.group), (vec![1, 2, 4, 6, 7], vec![3, 5]));
+    gateway.stop();
+    assert_eq!(on_disk(data, [2, 4].into_iter()), BTreeSet::new());
+}
