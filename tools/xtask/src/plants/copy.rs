@@ -138,7 +138,7 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
         .args(["build", "--profile", PROFILE, "--locked", "--quiet", "--package", "tidegate-tests-sim"])
         .arg_path("--target-dir", &target)
         .run()
-        .context("the copy with all plants does not build: a patch applies and is not Rust any more")?;
+        .context("the copy with all plants does not build: if the tree itself does, a patch applies and is wrong now")?;
     Ok(target.join(PROFILE).join("sim"))
 }
 
