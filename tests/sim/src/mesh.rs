@@ -23,7 +23,7 @@ pub(crate) struct Mesh {
 }
 
 /// Of so many results one is lost or swapped, if that bug is planted.
-const RESULTS_PER_BUG: u64 = 400;
+const RESULTS_PER_BUG: u64 = 50;
 
 impl Mesh {
     pub(crate) fn new(shards: u16, capacity: usize, planted: Option<Planted>) -> Self {
