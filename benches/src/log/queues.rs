@@ -184,7 +184,8 @@ fn resident_bytes() -> Result<u64> {
 pub fn run(path: &Path, work: &Work) -> Result<QueuesResult> {
     ensure!(work.members > 0 && work.users >= work.members, "a group has members, and they are users");
     let limits = ShardLimits {
-        hot_users_max: QUEUES_HOT_USERS,
+        // Nearly all are away, also where there are few.
+        hot_users_max: (work.users as usize / 32).clamp(QUEUES_SOCKETS + 64, QUEUES_HOT_USERS),
         connections_max: QUEUES_SOCKETS + 1,
         window_entries_max: 4096,
         ..ShardLimits::default()
@@ -329,14 +330,13 @@ mod tests {
         let work = Work { users: 3000, ranges: 4, members: 100, segment_bytes: 256 << 10 };
         let result = run(&directory.path().join("data"), &work).expect("a run");
         assert_eq!((result.ranges, result.reads), (12_000, 0));
-        assert_eq!(
-            result.records,
-            2 * result.ranges + 4 * 30,
-            "joined and a range, and what the creator joined"
-        );
+        // Of each user that they joined and a range; of the creator that they registered, joined 120 groups, and were seen.
+        assert_eq!(result.records, 2 * result.ranges + 1 + 120 + 1);
         assert!(result.entries >= work.users);
         assert!(result.owed.locators > result.empty.locators + 25 * work.users);
-        assert!(result.folded.locators < result.owed.locators / 2, "{result:?}");
+        // What is in the open segment keeps its locator.
+        let beyond_empty = |memory: &Memory| memory.locators - result.empty.locators;
+        assert!(2 * beyond_empty(&result.folded) < beyond_empty(&result.owed), "{result:?}");
         assert_eq!(table(&result).lines().count(), 8);
     }
 
