@@ -142,7 +142,8 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(target.join(PROFILE).join("sim"))
 }
 
-/// A few hundred short seeds are run: that pays for no better code.
+/// Twenty seeds take 1.7 s of one core, against 1.5 s in the profile `sim`; but what has changed is built incrementally,
+/// and debug assertions look too.
 const PROFILE: &str = "quick";
 
 #[cfg(test)]
