@@ -44,7 +44,7 @@ pub struct DeviceNumbers {
 
 impl DeviceNumbers {
     /// Judges a number. Behind damage a device may have been further than is known: its number is out of order like any
-    /// other, and it goes on from the one that is expected (decision 0012).
+    /// other, and it goes on from the one that is expected (decision 0018).
     ///
     /// # Errors
     /// [`Reject::OutOfOrder`] if it is not the next and not taken (number 0 always asks), [`Reject::Quota`] if the

@@ -22,7 +22,7 @@ pub(crate) struct Mesh {
     results: u64,
 }
 
-/// Of so many results one is lost or swapped, if that bug is planted.
+/// Of so many results one is lost, if that bug is planted.
 const RESULTS_PER_BUG: u64 = 50;
 
 impl Mesh {
@@ -37,9 +37,9 @@ impl Mesh {
         (usize::from(from.0) * self.shards + usize::from(to.0)) * 2 + lane
     }
 
-    /// Whether a planted bug hits this push.
-    fn is_hit(&mut self, lane: Lane, bug: Planted) -> bool {
-        if self.planted != Some(bug) || lane != Lane::Results {
+    /// Whether a planted bug loses this frame.
+    fn loses(&mut self, lane: Lane) -> bool {
+        if self.planted != Some(Planted::LostResult) || lane != Lane::Results {
             return false;
         }
         self.results += 1;
@@ -75,15 +75,13 @@ impl MeshPort for Port<'_> {
         if !self.has_room(to, lane, bytes) {
             return false;
         }
-        if self.mesh.is_hit(lane, Planted::LostResult) {
+        if self.mesh.loses(lane) {
             return true;
         }
-        let swapped = self.mesh.is_hit(lane, Planted::SwappedResults);
         let place = self.mesh.place(self.me, to, lane);
         let ring = &mut self.mesh.rings[place];
         ring.bytes += bytes;
-        let behind = usize::from(swapped && !ring.frames.is_empty());
-        ring.frames.insert(ring.frames.len() - behind, parts.concat());
+        ring.frames.push_back(parts.concat());
         true
     }
 

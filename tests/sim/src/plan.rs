@@ -21,16 +21,12 @@ pub enum Planted {
     EarlySync,
     /// The mesh loses a result now and then.
     LostResult,
-    /// The mesh swaps two results now and then.
-    SwappedResults,
     /// A start does not see the newest segment of a log.
     ForgottenSegment,
     /// A snapshot says that it holds a segment that was never folded into it.
     HollowSnapshot,
     /// The process forgets a read: its answer never comes.
     LostRead,
-    /// A hand-over brings the socket and loses a byte that came with it.
-    LostByte,
 }
 
 /// What can go wrong in the world.

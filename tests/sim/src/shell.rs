@@ -209,11 +209,6 @@ impl World {
         key: TransferKey,
     ) {
         self.network.release(shard, connection);
-        if self.plan.planted == Some(Planted::LostByte)
-            && let Some(line) = self.network.lines.get_mut(&wire)
-        {
-            line.up.pop_front();
-        }
         self.event(shard, Event::HandedOver { connection, sent: true });
         let delay = self.schedule.between(1, 2000) * 1000;
         self.agenda.after(delay, What::Adopted(self.gateway.run, to, wire, key));

@@ -49,11 +49,6 @@ fn a_lost_result_is_found() {
 }
 
 #[test]
-fn swapped_results_are_found() {
-    is_found(Planted::SwappedResults);
-}
-
-#[test]
 fn a_forgotten_segment_is_found() {
     is_found(Planted::ForgottenSegment);
 }
@@ -61,4 +56,9 @@ fn a_forgotten_segment_is_found() {
 #[test]
 fn a_hollow_snapshot_is_found() {
     is_found(Planted::HollowSnapshot);
+}
+
+#[test]
+fn a_read_that_is_never_answered_is_found() {
+    is_found(Planted::LostRead);
 }
