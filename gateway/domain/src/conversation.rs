@@ -2,7 +2,7 @@
 //!
 //! State is the fold of the stream's records. A direct conversation needs no creation: its members are in its id.
 
-use crate::{DeviceNumbers, DomainLimits, LastCommand, Lost, Membership, NumberVerdict, Reject};
+use crate::{DeviceNumbers, DomainLimits, LastCommand, Membership, NumberVerdict, Reject};
 use tidegate_ids::{
     ClientId, CommandNumber, ConversationId, ConversationKind, Countable, DeviceId, Location, Sequence,
     UserId, WallMs,
@@ -82,8 +82,6 @@ pub struct Conversation {
     pub numbers: DeviceNumbers,
     /// A group's members; empty for a direct conversation.
     pub membership: Membership,
-    /// What of it was damaged.
-    pub lost: Lost,
 }
 
 impl Conversation {
@@ -99,7 +97,6 @@ impl Conversation {
             member_version: Sequence(0),
             numbers: DeviceNumbers::default(),
             membership: Membership::default(),
-            lost: Lost::default(),
         }
     }
 
@@ -278,11 +275,8 @@ impl Conversation {
     }
 
     /// The next records are damaged: their places stay taken.
-    pub fn lose(&mut self, count: u64, near: Location) {
-        if count > 0 {
-            self.last = Sequence(self.last.0 + count);
-            self.lost = Lost { count: self.lost.count + count, near };
-        }
+    pub const fn lose(&mut self, count: u64) {
+        self.last.0 += count;
     }
 
     /// The stamp's time of a record appended now.

@@ -28,7 +28,7 @@ pub use limits::{
 };
 pub use membership::{Interval, Member, Membership};
 pub use message_id::{Generator, message_id};
-pub use number::{DeviceNumbers, LastCommand, Lost, NumberVerdict};
+pub use number::{DeviceNumbers, LastCommand, NumberVerdict};
 pub use queue::{AboveWindow, Answer, AskedRange, Consumed, DeviceQueue, NoCredit, Push, QueueChange};
 pub use quota::{Quota, RateClass};
 pub use reject::Reject;

@@ -12,15 +12,6 @@ pub struct LastCommand {
     pub location: Location,
 }
 
-/// Records of a conversation that were damaged: what they said is not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// How many.
-    pub count: u64,
-    /// About where the newest of them was.
-    pub near: Location,
-}
-
 /// What a number means to the home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberVerdict {

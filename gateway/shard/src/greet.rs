@@ -282,7 +282,7 @@ impl Shard {
         let greeting =
             Greeting { origin, attempt, credit, active, rate, expires, version, resync: Resync::None };
         match self.adoptions.sockets.remove(&key) {
-            Some(id) => self.adopt(id, greeting, leftover.to_vec(), turn),
+            Some(id) => self.adopt(id, key, greeting, leftover.to_vec(), turn),
             None => {
                 let part = (greeting, leftover.to_vec(), turn.now.monotonic);
                 self.adoptions.frames.insert(key, part);
@@ -296,16 +296,23 @@ impl Shard {
         connection.phase = Phase::Leaving(key);
         self.connections.insert(id, connection);
         match self.adoptions.frames.remove(&key) {
-            Some((greeting, leftover, _)) => self.adopt(id, greeting, leftover, turn),
+            Some((greeting, leftover, _)) => self.adopt(id, key, greeting, leftover, turn),
             None => {
                 self.adoptions.sockets.insert(key, id);
             }
         }
     }
 
-    fn adopt(&mut self, id: ConnectionId, greeting: Greeting, leftover: Vec<u8>, turn: &mut Turn<'_>) {
-        // A socket that was closed before its frame came has another phase, and stays closed.
-        let waits = |connection: &&mut Connection| matches!(connection.phase, Phase::Leaving(_));
+    /// Both parts of a hand-over are there. The socket may have gone meanwhile, and its place may be another's.
+    fn adopt(
+        &mut self,
+        id: ConnectionId,
+        key: TransferKey,
+        greeting: Greeting,
+        leftover: Vec<u8>,
+        turn: &mut Turn<'_>,
+    ) {
+        let waits = |connection: &&mut Connection| connection.phase == Phase::Leaving(key);
         let Some(connection) = self.connections.get_mut(id).filter(waits) else { return };
         connection.phase = Phase::Greeting;
         connection.greeting = Some(Box::new(greeting));
@@ -499,8 +506,6 @@ impl Shard {
     }
 
     fn forget(&mut self, id: ConnectionId) {
-        // The place may be another's by the time the frame of a hand-over comes.
-        self.adoptions.sockets.retain(|_, adopted| *adopted != id);
         if let Some(connection) = self.connections.remove(id) {
             self.held_bytes -= connection.held.capacity();
             self.recycle(connection.out);

@@ -5,7 +5,7 @@
 use crate::bytes::{Reader, Writer};
 use crate::mesh_frame::{read_stay, write_stay};
 use tidegate_domain::{
-    Author, Conversation, ConversationEntry, DeviceNumbers, LastCommand, Lost, Membership, QueueChange, User,
+    Author, Conversation, ConversationEntry, DeviceNumbers, LastCommand, Membership, QueueChange, User,
 };
 use tidegate_ids::{
     ClientId, CommandNumber, ConversationId, Countable, DeviceId, Location, Sequence, UserId, UserVersion,
@@ -33,6 +33,9 @@ pub(crate) fn read_part(body: &[u8]) -> Option<(u16, u16, &[u8])> {
     Some((index, count, from.0))
 }
 
+/// Bytes of a conversation's state that once said how much of it was lost (decision 0018). Written as zeroes, read as nothing.
+const RESERVED: [u8; 16] = [0; 16];
+
 /// Writes a conversation's fold and its spine.
 pub(crate) fn write_conversation(conversation: &Conversation, spine: &Spine, out: &mut Vec<u8>) {
     let mut to = Writer(out);
@@ -46,7 +49,7 @@ pub(crate) fn write_conversation(conversation: &Conversation, spine: &Spine, out
     }
     to.put(conversation.membership.stays().len() as u32);
     conversation.membership.stays().iter().for_each(|stay| write_stay(out, stay));
-    Writer(out).put(conversation.lost.count).put(conversation.lost.near);
+    Writer(out).bytes(&RESERVED);
     spine.encode(out);
 }
 
@@ -67,7 +70,7 @@ pub(crate) fn read_conversation(bytes: &[u8]) -> Option<(Conversation, Spine)> {
     }
     let count: u32 = from.take()?;
     let stays = (0..count).map(|_| read_stay(&mut from)).collect::<Option<Vec<_>>>()?;
-    let lost = Lost { count: from.take()?, near: from.take()? };
+    from.bytes(RESERVED.len())?;
     let (spine, _) = Spine::decode(from.0)?;
     let conversation = Conversation {
         id,
@@ -78,7 +81,6 @@ pub(crate) fn read_conversation(bytes: &[u8]) -> Option<(Conversation, Spine)> {
         member_version,
         numbers: DeviceNumbers::from_entries(numbers)?,
         membership: Membership::from_stays(stays)?,
-        lost,
     };
     Some((conversation, spine))
 }

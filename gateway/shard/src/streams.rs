@@ -57,7 +57,7 @@ impl HotConversation {
     }
 
     fn lose(&mut self, missing: u64, near: Location) {
-        self.conversation.lose(missing, near);
+        self.conversation.lose(missing);
         (0..missing).for_each(|_| self.spine.push(near));
     }
 }
