@@ -25,6 +25,8 @@ pub(crate) struct Notebook {
     /// Claims were found true up to here.
     claimed: BTreeMap<ConversationId, Sequence>,
     pub(crate) groups: Vec<ConversationId>,
+    /// Pages of history that it asked for and got.
+    pub(crate) pages: u64,
     /// The first thing that must not happen.
     pub(crate) wrong: Option<String>,
 }
@@ -95,6 +97,15 @@ impl Notebook {
                 let author = (judge.user, judge.device);
                 ledger.judge_number(&row.conversation, author, row.last_number.0)?;
             }
+            Event::History { range, .. } => {
+                ledger.judge_head(&range.conversation, range.head, left)?;
+                for record in range.iter() {
+                    let record = record.map_err(|error| format!("a page that cannot be read: {error:?}"))?;
+                    let (id, sequence) = (record.stamp.conversation, record.stamp.sequence);
+                    ledger.judge_delivery(judge.user, &id, sequence, xxh3_64(record.message), left)?;
+                }
+                self.pages += 1;
+            }
             Event::GroupCreated { created, .. } => {
                 self.groups.push(created.conversation);
                 ledger.judge_head(&created.conversation, created.sequence, left)?;
@@ -102,6 +113,11 @@ impl Notebook {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Conversations that it was told of.
+    pub(crate) fn conversations(&self) -> impl Iterator<Item = &ConversationId> {
+        self.heads.keys().chain(self.seen.keys().filter(|id| !self.heads.contains_key(id)))
     }
 
     /// Whether the application has a record, was told that it cannot have it, or has the duty to fetch it.

@@ -59,6 +59,7 @@ pub const REQUIRED: &[&str] = &[
     "sdk_skipped",
     "sdk_repeats",
     "sdk_refused",
+    "sdk_pages",
 ];
 
 /// Marks and faults that a batch of seeds has not reached.

@@ -208,6 +208,7 @@ pub(crate) fn sizes_of(plan: &Plan, chance: &mut Chance) -> Sizes {
         window_entries_max: chance.between(16, 512) as usize,
         pending_max: chance.between(8, 512) as usize,
         parked_max: chance.between(4, 64) as usize,
+        held_bytes_max: 128 * 1024,
         reads_in_flight_max: chance.between(1, 8) as usize,
         checkpoint_interval_ns: chance.between(500, 5000) * MS,
         cursor_lag_bytes_max: chance.between(0, 16) * 1024,

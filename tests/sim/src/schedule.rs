@@ -3,7 +3,8 @@
 use crate::device::Device;
 use crate::network::Peer;
 use crate::world::{MS, What, World};
-use tidegate_ids::{ConversationId, UserId};
+use tidegate_ids::{ConversationId, Sequence, UserId};
+use tidegate_schema::RangeSpan;
 
 /// After the last fault: longer than a connection that went deaf takes to be noticed, and than every back-off and retry of
 /// the SDK behind it.
@@ -23,6 +24,7 @@ impl World {
         }
         self.report.acts += 1;
         self.work();
+        self.browse();
         self.fault();
         let delay = self.workload.between(20, 620) * MS;
         self.agenda.after(delay, What::Act);
@@ -89,6 +91,23 @@ impl World {
                 }
             }
         }
+        self.service(index);
+    }
+
+    /// Perhaps somebody looks at the newest messages of a conversation, while others write.
+    fn browse(&mut self) {
+        let index = self.curiosity.below(self.devices.len() as u64) as usize;
+        let device = &mut self.devices[index];
+        let known: Vec<ConversationId> = device.notebook.conversations().copied().collect();
+        if known.is_empty() || !device.machine.is_ready() || !self.curiosity.percent(40) {
+            return;
+        }
+        let conversation = known[self.curiosity.below(known.len() as u64) as usize];
+        let span = RangeSpan::Before(Sequence(0));
+        let limit = self.curiosity.between(1, 50) as u16;
+        let now = self.agenda.now().monotonic;
+        // Too many questions at once are refused by the SDK; then there is one less.
+        device.machine.history(conversation, span, limit, now).ok();
         self.service(index);
     }
 

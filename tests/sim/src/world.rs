@@ -88,6 +88,7 @@ pub(crate) struct World {
     pub(crate) faults: Chance,
     pub(crate) workload: Chance,
     pub(crate) mischief: Chance,
+    pub(crate) curiosity: Chance,
     pub(crate) seeds: Chance,
     pub(crate) report: Report,
     /// The first thing that did not hold.
@@ -158,6 +159,7 @@ impl World {
             faults: Chance::new(seed, 4),
             workload: Chance::new(seed, 5),
             mischief: Chance::new(seed, 6),
+            curiosity: Chance::new(seed, 7),
             seeds,
             report: Report::default(),
             wrong: None,
@@ -340,6 +342,8 @@ impl World {
             ("hot users", stats.hot_users, limits.hot_users_max),
             ("hot conversations", stats.hot_conversations, limits.hot_conversations_max),
             ("streams", stats.streams, limits.locators_max + limits.locators_max / 16),
+            ("pushes in windows", stats.window_entries, limits.window_entries_max),
+            ("bytes held", stats.held_bytes, limits.held_bytes_max),
             ("parked requests", stats.parked, limits.parked_max + stats.sockets as usize),
         ];
         let passed = held.into_iter().find(|(_, now, most)| *now > *most as u64);
@@ -404,6 +408,7 @@ impl World {
             let skipped: usize = device.notebook.skipped.values().map(Vec::len).sum();
             self.report.mark("sdk_skipped", skipped as u64);
             self.report.mark("sdk_repeats", device.machine.repeats());
+            self.report.mark("sdk_pages", device.notebook.pages);
         }
     }
 }
