@@ -4,8 +4,9 @@ use crate::ledger::{Claim, CommitOrder, Ledger};
 use crate::network::Wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tidegate_client::{Backfill, Config, Encoder, Event, Machine, Stored};
+use tidegate_client::{Backfill, Config, Encoder, Event, Machine, Source, Stored};
 use tidegate_ids::{ConversationId, DeviceId, Now, Sequence, UserId};
+use tidegate_schema::SkipReason;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What a device's application knows.
@@ -25,6 +26,7 @@ pub(crate) struct Notebook {
     /// Claims were found true up to here.
     claimed: BTreeMap<ConversationId, Sequence>,
     pub(crate) groups: Vec<ConversationId>,
+    pub(crate) told_of_erasure: u64,
     /// Pages of history that it asked for and got.
     pub(crate) pages: u64,
     /// The first thing that must not happen.
@@ -38,8 +40,9 @@ struct Judge<'a> {
     ledger: &'a Ledger,
     /// When the bytes left the gateway that the events rest on.
     left: CommitOrder,
-    /// The time, if everything is to be told.
-    narrated: Option<Now>,
+    now: Now,
+    /// Whether everything is printed.
+    is_narrated: bool,
 }
 
 /// Of an event that is told, so many characters: a message may be long.
@@ -55,9 +58,9 @@ fn hold(
 
 impl Notebook {
     fn note(&mut self, event: &Event<'_>, judge: &Judge<'_>) {
-        if let Some(now) = judge.narrated {
+        if judge.is_narrated {
             let text: String = format!("{event:?}").chars().take(NARRATED_CHARS_MAX).collect();
-            println!("{:>10.6} device {} {text}", seconds(now), judge.device);
+            println!("{:>10.6} device {} {text}", seconds(judge.now), judge.device);
         }
         if let Err(wrong) = self.judge(event, judge) {
             self.wrong.get_or_insert(wrong);
@@ -67,7 +70,7 @@ impl Notebook {
     fn judge(&mut self, event: &Event<'_>, judge: &Judge<'_>) -> Result<(), String> {
         let Judge { ledger, left, .. } = *judge;
         match event {
-            Event::Message { stamp, message, .. } => {
+            Event::Message { stamp, message, source } => {
                 let records = self.seen.entry(stamp.conversation).or_default();
                 if records.last().is_some_and(|last| *last >= stamp.sequence) {
                     return Err(format!("{} at {} came out of order", stamp.conversation, stamp.sequence));
@@ -75,13 +78,18 @@ impl Notebook {
                 records.push(stamp.sequence);
                 let hash = xxh3_64(message);
                 ledger.judge_delivery(judge.user, &stamp.conversation, stamp.sequence, hash, left)?;
+                // A push may be of a record that was on its way before.
+                if *source == Source::Fetch {
+                    ledger.judge_read(&stamp.conversation, stamp.sequence, judge.now)?;
+                }
             }
             Event::Sent { conversation, client_id, ack, .. } => {
                 self.acknowledged.entry(*conversation).or_default().insert(ack.sequence);
                 ledger.judge_ack(conversation, *client_id, ack.sequence, left)?;
             }
             Event::Refused { .. } => self.refused += 1,
-            Event::Skipped { conversation, from, to, .. } => {
+            Event::Skipped { conversation, from, to, reason } => {
+                self.told_of_erasure += u64::from(*reason == SkipReason::Erased);
                 self.skipped.entry(*conversation).or_default().push((*from, *to));
             }
             Event::Duty { conversation, from, to, .. } => {
@@ -103,6 +111,7 @@ impl Notebook {
                     let record = record.map_err(|error| format!("a page that cannot be read: {error:?}"))?;
                     let (id, sequence) = (record.stamp.conversation, record.stamp.sequence);
                     ledger.judge_delivery(judge.user, &id, sequence, xxh3_64(record.message), left)?;
+                    ledger.judge_read(&id, sequence, judge.now)?;
                 }
                 self.pages += 1;
             }
@@ -205,8 +214,7 @@ impl Device {
         act: impl FnOnce(&mut Machine, &mut dyn FnMut(Event<'_>)),
     ) {
         let Self { machine, notebook, user, id, left, narrates, .. } = self;
-        let narrated = narrates.then_some(now);
-        let judge = Judge { user: *user, device: *id, ledger, left: *left, narrated };
+        let judge = Judge { user: *user, device: *id, ledger, left: *left, now, is_narrated: *narrates };
         act(machine, &mut |event| notebook.note(&event, &judge));
         machine.stored_all(now.monotonic);
     }
@@ -255,7 +263,7 @@ impl Device {
             };
             let own = logged.sender == *user && logged.device == *id;
             let owed = !own
-                && !logged.rotten
+                && !logged.is_gone()
                 && ledger.is_owed(conversation, *user, at)
                 && ledger.is_queued_for(*user, *id, logged);
             if owed && !notebook.has(conversation, at) && !hold(&notebook.duties, conversation, at) {

@@ -5,12 +5,12 @@ use crate::gateway::Gateway;
 use crate::network::Peer;
 use crate::plan::Fault;
 use crate::world::{MS, What, World};
-use tidegate_ids::{DeviceId, ShardIndex};
+use tidegate_ids::{DeviceId, ShardIndex, StreamId};
 use tidegate_shard::Event;
 use tidegate_storage_log::descriptor::RECORD_HEADER_BYTES;
 
 /// How often each fault is put among a thousand steps of the workload.
-const OF_A_THOUSAND: [(Fault, u64); 12] = [
+const OF_A_THOUSAND: [(Fault, u64); 13] = [
     (Fault::Cut, 50),
     (Fault::SlowReader, 40),
     (Fault::Snapshot, 30),
@@ -23,6 +23,7 @@ const OF_A_THOUSAND: [(Fault, u64); 12] = [
     (Fault::ClockJump, 5),
     (Fault::LateDevice, 3),
     (Fault::SnapshotLoss, 1),
+    (Fault::Erasure, 8),
 ];
 
 /// Devices of one user: fewer than the gateway allows, so that none is evicted.
@@ -88,6 +89,7 @@ impl World {
                     self.restart(true);
                 }
             }
+            Fault::Erasure => self.erase(),
             // These are drawn where they happen.
             Fault::Reshard | Fault::FailedWrite | Fault::SlowSync | Fault::Rogue => {}
         }
@@ -178,6 +180,19 @@ impl World {
         self.disk.rot(location.segment, offset, (byte >> 60) as u8 & 7);
     }
 
+    /// Some records of a conversation are to be erased: the shards are told one by one, as by the thread that notices.
+    fn erase(&mut self) {
+        let (pick, count) = (self.faults.bits(), self.faults.between(1, 20));
+        let now = self.agenda.now().monotonic;
+        let Some((id, range)) = self.ledger.erase(pick, count, now) else { return };
+        self.report.fault(Fault::Erasure);
+        self.erased.insert(StreamId::conversation(id), range);
+        for index in 0..self.gateway.shards.len() {
+            let delay = self.faults.between(1, 2000) * MS;
+            self.agenda.after(delay, What::Erased(self.gateway.run, ShardIndex(index as u16)));
+        }
+    }
+
     fn add_device(&mut self, index: usize) {
         let user = self.devices[index].user;
         let of_user = self.devices.iter().filter(|device| device.user == user).count();
@@ -225,7 +240,10 @@ impl World {
         let booted = Gateway::boot(run, shards, epochs, disk, snapshots, sizes, seeds);
         let after = if crash { "crash" } else { "stop" };
         match booted {
-            Ok(gateway) => self.gateway = gateway,
+            Ok(gateway) => {
+                self.gateway = gateway;
+                self.gateway.shards.iter_mut().for_each(|shard| shard.erase(self.erased.clone()));
+            }
             Err(wrong) => return self.blame(format!("after a {after}: {wrong}")),
         }
         if let Err(wrong) = self.look_through_disk() {

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ids::{
-    ClientId, ConversationId, ConversationKind, DeviceId, Location, Sequence, StreamKind, UserId, WallMs,
+    ClientId, ConversationId, ConversationKind, DeviceId, Location, MonotonicNs, Now, Sequence, StreamKind,
+    UserId, WallMs,
 };
 use tidegate_schema::deliver;
-use tidegate_storage_log::RecordView;
+use tidegate_storage_log::{RecordView, SequenceRange};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Kinds of records as docs/formats/log.md numbers them.
@@ -24,6 +25,10 @@ mod kind {
     pub(super) const DEVICE_REGISTERED: u16 = 32;
     pub(super) const QUEUE_SET: u16 = 36;
 }
+
+/// How long after somebody asked a record may still arrive: two seconds until every shard was told, and whatever an answer
+/// takes to a peer who reads nothing.
+const ERASED_NS_MAX: u64 = 60 * MonotonicNs::SECOND;
 
 /// A moment in the order of commits: what left the gateway then may rest on nothing later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +45,8 @@ pub(crate) struct Logged {
     pub(crate) location: Location,
     /// A bit of its body has rotted: it is not to be had any more.
     pub(crate) rotten: bool,
+    /// When somebody asked to erase it.
+    pub(crate) erased: Option<MonotonicNs>,
     pub(crate) is_message: bool,
     body_bytes: u32,
     number: u64,
@@ -48,6 +55,13 @@ pub(crate) struct Logged {
     order: CommitOrder,
     /// The last look through the disk that found it.
     met: u64,
+}
+
+impl Logged {
+    /// Whether nobody has to be given it any more: who has it has it.
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.rotten || self.erased.is_some()
+    }
 }
 
 /// A device said that it has stored everything of a conversation below this.
@@ -169,6 +183,7 @@ impl Ledger {
             device: said.device,
             location: record.location,
             rotten: false,
+            erased: None,
             is_message: record.head.kind == kind::MESSAGE,
             body_bytes: record.head.body_len,
             number: record.head.number.0,
@@ -275,6 +290,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// Judges a record that was read for somebody, now: what is erased is given to nobody once every shard was told, and
+    /// answers that were under way have come.
+    ///
+    /// # Errors
+    /// It is erased.
+    pub(crate) fn judge_read(&self, id: &ConversationId, sequence: Sequence, now: Now) -> Result<(), String> {
+        let erased = self.at(id, sequence).and_then(|logged| logged.erased);
+        if erased.is_some_and(|since| now.monotonic.since(since) > ERASED_NS_MAX) {
+            return Err(format!("{id} {sequence} was read for somebody after it was erased"));
+        }
+        Ok(())
+    }
+
     /// Judges an acknowledgement.
     ///
     /// # Errors
@@ -291,7 +319,8 @@ impl Ledger {
         }
         let logged = self.at(id, sequence).filter(|logged| logged.order <= left);
         match logged {
-            Some(logged) if logged.client_id == client_id => Ok(()),
+            // Whose command it was went with the body.
+            Some(logged) if logged.client_id == client_id || logged.erased.is_some() => Ok(()),
             Some(_) => Err(format!("{id} {sequence} was acknowledged to the author of another record")),
             None => Err(format!("{id} {sequence} was acknowledged before its commit")),
         }
@@ -330,6 +359,23 @@ impl Ledger {
             return Err(format!("{id}: number {told} is told as taken, {known} is"));
         }
         Ok(())
+    }
+
+    /// Some records of a conversation in a row are erased.
+    pub(crate) fn erase(
+        &mut self,
+        pick: u64,
+        count: u64,
+        now: MonotonicNs,
+    ) -> Option<(ConversationId, SequenceRange)> {
+        let place = (pick % self.conversations.len().max(1) as u64) as usize;
+        let (id, conversation) = self.conversations.iter_mut().nth(place)?;
+        let records = conversation.records.len() as u64;
+        let first = (pick >> 32) % records.max(1) + 1;
+        let last = records.min(first + count - 1);
+        let chosen = conversation.records.get_mut(first as usize - 1..last as usize)?;
+        chosen.iter_mut().for_each(|record| record.erased = record.erased.or(Some(now)));
+        Some((*id, SequenceRange::new(Sequence(first), Sequence(last))?))
     }
 
     /// A message in one of these segments whose body may rot without anybody having to give a sequence twice: not the last of

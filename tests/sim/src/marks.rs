@@ -60,6 +60,7 @@ pub const REQUIRED: &[&str] = &[
     "sdk_repeats",
     "sdk_refused",
     "sdk_pages",
+    "sdk_told_of_erasure",
 ];
 
 /// Marks and faults that a batch of seeds has not reached.

@@ -64,11 +64,13 @@ pub enum Fault {
     LateDevice,
     /// Somebody misbehaves.
     Rogue,
+    /// An operator has records erased.
+    Erasure,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Cut,
         Self::HalfOpen,
         Self::SlowReader,
@@ -85,6 +87,7 @@ impl Fault {
         Self::SnapshotLoss,
         Self::LateDevice,
         Self::Rogue,
+        Self::Erasure,
     ];
 
     /// Its name on the command line and in tables.
@@ -107,6 +110,7 @@ impl Fault {
             Self::SnapshotLoss => "snapshot-loss",
             Self::LateDevice => "late-device",
             Self::Rogue => "rogue",
+            Self::Erasure => "erasure",
         }
     }
 }

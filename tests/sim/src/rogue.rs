@@ -2,7 +2,7 @@
 //! and send bytes that are no frames. What they are answered is judged; everybody else must not notice them.
 
 use crate::clock::Chance;
-use crate::ledger::{CommitOrder, Ledger};
+use crate::ledger::{CommitOrder, Ledger, Logged};
 use crate::network::Wire;
 use std::collections::BTreeMap;
 use tidegate_ids::{
@@ -323,11 +323,11 @@ impl Rogue {
         self.next.insert(conversation, self.next.get(&conversation).copied().unwrap_or(1).max(number + 1));
         let before = self.settled.get(&(conversation, number)).copied();
         if let Some((before_id, before_at)) = before {
-            let rots = ledger.at(&conversation, before_at).is_some_and(|logged| logged.rotten);
-            if client_id != before_id && ack.sequence.0 > 0 && !rots {
+            let is_gone = ledger.at(&conversation, before_at).is_some_and(Logged::is_gone);
+            if client_id != before_id && ack.sequence.0 > 0 && !is_gone {
                 return Err(format!("{conversation}: number {number} was taken for another command"));
             }
-            if ack.sequence.0 > 0 && ack.sequence != before_at && !rots {
+            if ack.sequence.0 > 0 && ack.sequence != before_at && !is_gone {
                 return Err(format!(
                     "{conversation}: number {number} stands at {before_at} and {}",
                     ack.sequence

@@ -51,6 +51,7 @@ pub(crate) fn kind_of(what: &What) -> u64 {
         What::Rogue(rogue) => (23, *rogue as u64),
         What::Room(run) => (24, *run),
         What::Cached(_, shard, batch) => (26, of_batch(*shard, batch.number)),
+        What::Erased(_, shard) => (27, shard.0.into()),
         What::ToldEarly(_, shard, batch) => (25, of_batch(*shard, batch.number)),
     };
     kind ^ of.rotate_left(8)

@@ -16,7 +16,7 @@ use tidegate_client::Encoder;
 use tidegate_ids::{DeviceId, MonotonicNs, ShardIndex, UserId};
 use tidegate_schema::ErrorCode;
 use tidegate_shard::{ConnectionId, Event, ReadToken, TICK_MS, TransferKey};
-use tidegate_storage_log::{PageEnd, ReadError, StagedBatch};
+use tidegate_storage_log::{ErasedRanges, PageEnd, ReadError, StagedBatch};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) const MS: u64 = MonotonicNs::MILLISECOND;
@@ -65,6 +65,8 @@ pub(crate) enum What {
     Snapshot(u64),
     /// A shard learns of it.
     SnapshotMade(u64, ShardIndex, u32),
+    /// A shard learns what is to be erased.
+    Erased(u64, ShardIndex),
     /// The disk has room again.
     Room(u64),
     /// An operator restarts a gateway with a shard that is read-only.
@@ -83,6 +85,8 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     pub(crate) rogues: Vec<Rogue>,
     pub(crate) ledger: Ledger,
+    /// What an operator asked to erase: kept beside the logs, and told to every start.
+    pub(crate) erased: ErasedRanges,
     pub(crate) encoder: Encoder,
     pub(crate) schedule: Chance,
     pub(crate) faults: Chance,
@@ -154,6 +158,7 @@ impl World {
             devices,
             rogues,
             ledger: Ledger::default(),
+            erased: ErasedRanges::new(),
             encoder: Encoder::new(),
             schedule,
             faults: Chance::new(seed, 4),
@@ -297,6 +302,10 @@ impl World {
             }
             What::WriteFailed(of, shard, batch) if of == run => self.write_failed(shard, &batch),
             What::GiveUp(of) if of == run => self.give_up(),
+            What::Erased(of, shard) if of == run => {
+                let ranges = self.erased.clone();
+                self.event(shard, Event::Erased { ranges });
+            }
             What::Room(of) if of == run => self.have_room(),
             What::Segment(of, shard) if of == run => self.give_segment(shard),
             What::ReadDone(of, shard, token, records, result) if of == run => {
@@ -409,6 +418,7 @@ impl World {
             self.report.mark("sdk_skipped", skipped as u64);
             self.report.mark("sdk_repeats", device.machine.repeats());
             self.report.mark("sdk_pages", device.notebook.pages);
+            self.report.mark("sdk_told_of_erasure", device.notebook.told_of_erasure);
         }
     }
 }
