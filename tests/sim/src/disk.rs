@@ -2,9 +2,9 @@
 //! bits rot.
 
 use crate::clock::Chance;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ids::LogId;
-use tidegate_storage_log::{Medium, MediumError, StagedBatch};
+use tidegate_storage_log::{Damage, Medium, MediumError, StagedBatch};
 
 /// What a device writes atomically (DESIGN 8).
 const SECTOR_BYTES: usize = 512;
@@ -42,7 +42,7 @@ pub(crate) struct Disk {
     pub(crate) forgets: bool,
     /// Sectors that a crash took back.
     pub(crate) sectors_lost: u64,
-    rotten: bool,
+    rotten: BTreeSet<u32>,
 }
 
 impl Disk {
@@ -56,7 +56,7 @@ impl Disk {
             lies: false,
             forgets: false,
             sectors_lost: 0,
-            rotten: false,
+            rotten: BTreeSet::new(),
         }
     }
 
@@ -81,9 +81,9 @@ impl Disk {
         of_log.map(|(number, _)| *number).collect()
     }
 
-    /// Whether any bit has rotted: then a start may find damage.
-    pub(crate) const fn has_rot(&self) -> bool {
-        self.rotten
+    /// Whether all that is found damaged lies in segments in which a bit has rotted.
+    pub(crate) fn explains<'d>(&self, damage: impl IntoIterator<Item = &'d Damage>) -> bool {
+        damage.into_iter().all(|one| self.rotten.contains(&one.segment))
     }
 
     /// Writes into the cache.
@@ -129,7 +129,7 @@ impl Disk {
     /// A bit rots, in the cache's copy and on the device.
     pub(crate) fn rot(&mut self, number: u32, offset: u32, bit: u8) {
         let Some(segment) = self.segments.get_mut(&number) else { return };
-        self.rotten = true;
+        self.rotten.insert(number);
         segment.seen[offset as usize] ^= 1 << bit;
         let sector = offset as usize / SECTOR_BYTES * SECTOR_BYTES;
         if let Some(durable) = segment.unsynced.get_mut(&sector) {

@@ -108,7 +108,7 @@ fn survey(
             let each = |record: tidegate_storage_log::RecordView<'_>| recovery.record(log, &record);
             let found = recover_after(disk, &segments, Some(DIRECTORY), covered, each)
                 .map_err(|error| format!("{error:?}"))?;
-            if found.damage_count > 0 && !disk.has_rot() {
+            if !disk.explains(&found.damage) {
                 return Err(format!("damage in {log}: {:?}", found.damage));
             }
             tails_cut += u64::from(found.cut.is_some());

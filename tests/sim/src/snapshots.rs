@@ -51,7 +51,7 @@ impl Snapshots {
         let count = plan.segments.len() - usize::from(self.hollow && plan.segments.len() > 1);
         for (_, extent) in &plan.segments[..count] {
             let fed = merger.feed_segment(&fold, disk, extent).map_err(|error| format!("{error:?}"))?;
-            if fed.damage_count > 0 && !disk.has_rot() {
+            if !disk.explains(&fed.damage) {
                 return Err(format!("damage in segment {}: {:?}", extent.segment, fed.damage));
             }
         }
