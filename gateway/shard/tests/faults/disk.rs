@@ -1,6 +1,6 @@
 //! The disk of a node in memory: what reads see, what the shards were told is synced, and what fails.
 
-use crate::house::SHARDS;
+use crate::node::SHARDS;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ids::{ConversationId, Location, LogId, Sequence, ShardIndex, StreamId};
 use tidegate_shard::ReadRequest;

@@ -3,26 +3,18 @@
 
 use crate::client::Client;
 use crate::disk::{DIRECTORY, Disk, SEGMENT_BYTES};
+use crate::node::{INCARNATION, Logs, Port, Rings, SHARDS, Sizes, Start, Started, log_of};
 use std::collections::{BTreeMap, VecDeque};
-use tidegate_domain::{HASH_VERSION, RateClass, Route, virtual_shard};
-use tidegate_ids::{
-    Incarnation, Location, LogId, MonotonicNs, Now, Position, ShardIndex, StreamId, UserId, WallMs,
-};
+use tidegate_domain::{HASH_VERSION, virtual_shard};
+use tidegate_ids::{Location, MonotonicNs, Now, ShardIndex, StreamId, WallMs};
 use tidegate_shard::{
-    Claims, ClosedSegment, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReadToken,
-    ReceiveMode, Recovery, Shard, ShardLimits, ShardSetup, ShardStats, SnapshotPlanner, StreamFold,
-    TokenError, TokenVerifier, TransferKey,
+    ConnectionId, Event, Output, ReadRequest, ReadToken, ReceiveMode, Shard, ShardLimits, ShardStats,
+    StreamFold, TransferKey,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, DamageKind, Guard, LogIdentity, MemoryRuns, Merger, PageEnd,
-    PreviousEnd, ReadError, SegmentExtent, Snapshot, SnapshotHeader, SnapshotWriter, StagedBatch, read_page,
-    recover_after, scan_chunk,
+    DamageKind, MemoryRuns, Merger, PageEnd, ReadError, Snapshot, SnapshotHeader, SnapshotWriter,
+    StagedBatch, read_page, scan_chunk,
 };
-
-pub const SHARDS: u16 = 2;
-const BLOCK_BYTES: u32 = 512;
-const INCARNATION: Incarnation = Incarnation(1);
-const EPOCHS: [(u32, u16); 1] = [(1, SHARDS)];
 
 /// Memory of a merge: a few records at a time.
 const MERGE_BYTES: usize = 64 * 1024;
@@ -33,56 +25,6 @@ const STEP_NS: u64 = 30 * MonotonicNs::MILLISECOND;
 
 /// Steps without anything for a client after which nothing more is expected: longer than checkpoints and retries take.
 const QUIET_STEPS: u64 = 60;
-
-#[derive(Default)]
-struct Rings {
-    frames: BTreeMap<(u16, u16, bool), VecDeque<Vec<u8>>>,
-    /// Nothing goes from the first of these shards to the second.
-    blocked: Option<(u16, u16)>,
-}
-
-struct Port<'a> {
-    rings: &'a mut Rings,
-    me: u16,
-}
-
-impl MeshPort for Port<'_> {
-    fn has_room(&self, to: ShardIndex, lane: Lane, _bytes: usize) -> bool {
-        let ring = self.rings.frames.get(&(self.me, to.0, lane == Lane::Results));
-        self.rings.blocked != Some((self.me, to.0)) && ring.is_none_or(|ring| ring.len() < 64)
-    }
-
-    fn push(&mut self, to: ShardIndex, lane: Lane, parts: &[&[u8]]) -> bool {
-        let room = self.has_room(to, lane, 0);
-        if room {
-            let ring = self.rings.frames.entry((self.me, to.0, lane == Lane::Results)).or_default();
-            ring.push_back(parts.concat());
-        }
-        room
-    }
-
-    fn peek(&mut self, from: ShardIndex, lane: Lane) -> Option<&[u8]> {
-        Some(self.rings.frames.get(&(from.0, self.me, lane == Lane::Results))?.front()?)
-    }
-
-    fn pop(&mut self, from: ShardIndex, lane: Lane) {
-        if let Some(ring) = self.rings.frames.get_mut(&(from.0, self.me, lane == Lane::Results)) {
-            ring.pop_front();
-        }
-    }
-}
-
-/// Tokens are `user:N`.
-struct PlainTokens;
-
-impl TokenVerifier for PlainTokens {
-    fn verify(&self, token: &[u8], _now: WallMs) -> Result<Claims, TokenError> {
-        let text = std::str::from_utf8(token).ok().and_then(|text| text.strip_prefix("user:"));
-        let user = text.and_then(|user| user.parse().ok()).ok_or(TokenError::Invalid)?;
-        let (expires, rate) = (WallMs(u64::MAX), RateClass::Unlimited);
-        Ok(Claims { user: UserId(user), expires, device: None, rate })
-    }
-}
 
 enum Done {
     Written(StagedBatch),
@@ -103,18 +45,12 @@ pub fn limits() -> ShardLimits {
     }
 }
 
-fn appender(shard: u16, previous: PreviousEnd) -> Appender {
-    let log = LogId { epoch: 1, shard: ShardIndex(shard) };
-    let (directory, hash_version) = (DIRECTORY, HASH_VERSION as u16);
-    let identity = LogIdentity { log, directory, incarnation: INCARNATION, hash_version };
-    let config = AppenderConfig {
-        segment_bytes: SEGMENT_BYTES,
-        block_bytes: BLOCK_BYTES,
-        staging_bytes: 1 << 20,
-        batch_bytes_max: 32 * 1024,
-    };
-    Appender::new(&config, AppenderStart { identity, previous }).unwrap()
-}
+const SIZES: Sizes = Sizes {
+    directory: DIRECTORY,
+    segment_bytes: SEGMENT_BYTES,
+    staging_bytes: 1 << 20,
+    batch_bytes_max: 32 * 1024,
+};
 
 /// A running node and the clients on it.
 pub struct House {
@@ -123,8 +59,7 @@ pub struct House {
     rings: Rings,
     step: u64,
     done: VecDeque<(u64, u16, Done)>,
-    extents: BTreeMap<LogId, Vec<SegmentExtent>>,
-    planner: SnapshotPlanner,
+    logs: Logs,
     /// Which client is at a place, and whether a receive is armed.
     places: BTreeMap<(u16, u32), (usize, Option<ReceiveMode>)>,
     next_place: u32,
@@ -155,55 +90,23 @@ impl House {
     }
 
     fn begin_with(mut disk: Disk, limits: &ShardLimits) -> Self {
-        let route = Route::new(SHARDS);
         let held = disk.snapshot().map(|snapshot| snapshot.header().covered.clone());
-        let mut recovery = Recovery::new(route, held.as_deref());
-        let held = held.unwrap_or_default();
-        let mut damaged = 0;
-        let (mut ends, mut starts, mut extents) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut closed = Vec::new();
-        for shard in (0..SHARDS).map(ShardIndex) {
-            let log = LogId { epoch: 1, shard };
-            let segments = disk.segments_of(log);
-            let covered = held.iter().find(|one| one.log == log);
-            let covered = covered.map_or(PreviousEnd::default(), |one| one.previous);
-            let found = recover_after(&mut disk.reading(), &segments, Some(DIRECTORY), covered, |record| {
-                recovery.record(log, &record);
-            });
-            let found = found.unwrap();
-            damaged += found.damage.iter().filter(|damage| damage.kind == DamageKind::Record).count() as u64;
-            ends.push(LogEnd { log, end: found.end() });
-            starts.push(found.previous);
-            let both = found.extents.iter().zip(&found.ends);
-            closed.extend(both.map(|(extent, end)| (log, ClosedSegment { extent: *extent, end: *end })));
-            extents.insert(log, found.extents);
-        }
+        let segments = [0, 1].map(|shard| disk.segments_of(log_of(shard)));
+        let (held, seed) = (held.as_deref(), 7 + disk.writes);
+        let start = Start { segments, held, limits, sizes: &SIZES, seed };
+        let Started { shards, logs, damage, misses_snapshot } = start.read(&mut disk.reading());
+        assert!(disk.is_bad() || !misses_snapshot);
+        let damaged = damage.iter().filter(|damage| damage.kind == DamageKind::Record).count() as u64;
         assert!(disk.is_bad() || damaged == disk.damaged, "what is damaged is found, and nothing else");
         // What was found valid is synced before anything rests on it.
         disk.promised = disk.seen.clone();
-        let mut planner = recovery.planner(&EPOCHS, &held);
-        closed.into_iter().for_each(|(log, segment)| planner.closed(log, segment));
-        let seeds = recovery.finish(&ends, &EPOCHS);
-        let shards = seeds.into_iter().zip(starts).zip(0..SHARDS).map(|((seed, previous), index)| {
-            Shard::new(ShardSetup {
-                index: ShardIndex(index),
-                route,
-                limits: limits.clone(),
-                tokens: Box::new(PlainTokens),
-                seed: 7 + u64::from(index) + disk.writes,
-                incarnation: INCARNATION,
-                appender: appender(index, previous),
-                seed_of_logs: seed,
-            })
-        });
         let mut house = Self {
-            shards: shards.collect(),
+            shards,
             disk,
-            rings: Rings::default(),
+            rings: Rings::new(64, usize::MAX),
             step: 0,
             done: VecDeque::new(),
-            extents,
-            planner,
+            logs,
             places: BTreeMap::new(),
             next_place: 0,
             holds_reads: false,
@@ -323,7 +226,7 @@ impl House {
                 return false;
             }
             Done::Segment => {
-                let number = self.disk.make_segment(LogId { epoch: 1, shard: ShardIndex(shard) });
+                let number = self.disk.make_segment(log_of(shard));
                 self.tell(shard, Event::Segment { number });
                 return false;
             }
@@ -362,7 +265,7 @@ impl House {
 
     /// Makes a snapshot of all that is closed and consumed, if there is anything, and tells the shards.
     pub fn make_snapshot(&mut self) -> bool {
-        let Some(plan) = self.planner.plan(u64::MAX) else { return false };
+        let Some(plan) = self.logs.planner.plan(u64::MAX) else { return false };
         let previous = self.disk.snapshot();
         let header = SnapshotHeader {
             number: previous.as_ref().map_or(0, |previous| previous.header().number) + 1,
@@ -380,9 +283,9 @@ impl House {
         let entries = previous.as_ref().map(Snapshot::entries);
         let (bytes, _) = merger.finish(&mut fold, entries, writer).unwrap();
         self.disk.snapshot = Some(bytes);
-        self.planner.made(&plan.covered);
+        self.logs.planner.made(&plan.covered);
         for shard in 0..SHARDS {
-            let through = self.planner.through(ShardIndex(shard));
+            let through = self.logs.planner.through(ShardIndex(shard));
             self.tell(shard, Event::Snapshot { through });
         }
         true
@@ -392,20 +295,7 @@ impl House {
         if !self.disk.write(batch) {
             return self.tell(shard, Event::WriteFailed { batch: batch.number });
         }
-        let log = LogId { epoch: 1, shard: ShardIndex(shard) };
-        let extents = self.extents.entry(log).or_default();
-        let (segment, end) = (batch.segment, batch.offset + batch.bytes.len() as u32);
-        match extents.last_mut().filter(|last| last.segment == segment) {
-            Some(last) => last.end = end,
-            None => {
-                let (block_bytes, guard) = (BLOCK_BYTES, Guard::new(&DIRECTORY));
-                extents.push(SegmentExtent { segment, end, block_bytes, footer_offset: None, guard });
-            }
-        }
-        if let Some(extent) = extents.last().filter(|_| batch.seals) {
-            let end = PreviousEnd { end: Position::new(segment, end), batch: batch.number };
-            self.planner.closed(log, ClosedSegment { extent: *extent, end });
-        }
+        self.logs.wrote(shard, batch);
         self.tell(shard, Event::Written { batch: batch.number });
     }
 
@@ -432,7 +322,7 @@ impl House {
                     let (records, result) = self.read(&request);
                     self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
                 }
-                Output::Checkpointed { fed } => self.planner.checkpointed(ShardIndex(shard), &fed),
+                Output::Checkpointed { fed } => self.logs.planner.checkpointed(ShardIndex(shard), &fed),
                 // Snapshots are made when a test says so.
                 Output::Recycle { .. } | Output::WantSnapshot => {}
                 Output::Ready => self.ready += 1,
@@ -448,9 +338,7 @@ impl House {
             ReadRequest::Snapshot { stream } => self.read_snapshot(stream, &mut records),
             ReadRequest::Page(spec) => read_page(&mut self.disk.reading(), spec, &mut records),
             ReadRequest::Scan { log, from, to, bytes_max } => {
-                let all: Vec<SegmentExtent> = self.extents.get(log).into_iter().flatten().copied().collect();
-                let until = |extent: &&SegmentExtent| Position::new(extent.segment, 0) <= *to;
-                let extents: Vec<SegmentExtent> = all.iter().filter(until).copied().collect();
+                let extents = self.logs.until(log, *to);
                 let scanned = scan_chunk(&mut self.disk.reading(), &extents, *from, *bytes_max, &mut records);
                 let (next, damaged) = (scanned.next, scanned.damage_count as u32);
                 Ok(PageEnd { next, damaged, complete: next >= *to, ..PageEnd::default() })

@@ -9,11 +9,14 @@
 mod client;
 mod disk;
 mod house;
+#[path = "../node/mod.rs"]
+mod node;
 mod reads;
 
 use client::{Client, Doing};
 use disk::{Disk, Harm};
-use house::{House, SHARDS};
+use house::House;
+use node::SHARDS;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_domain::Route;
 use tidegate_ids::{ConversationId, DeviceId, MessageId, Sequence, ShardIndex, UserId};

@@ -3,7 +3,8 @@
 
 use crate::client::Client;
 use crate::disk::{Disk, ReadHarm, ReadKind};
-use crate::house::{House, SHARDS, limits};
+use crate::house::{House, limits};
+use crate::node::SHARDS;
 use crate::{ANN, BEN, pairs, people, prove_drained, prove_told, run, say};
 use std::collections::BTreeSet;
 use std::ops::Range;

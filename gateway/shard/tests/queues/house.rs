@@ -3,26 +3,20 @@
 //! done in it.
 
 use crate::device::Device;
+use crate::node::{INCARNATION, Logs, Port, Rings, SHARDS, Sizes, Start, Started, log_of};
 use std::collections::{BTreeMap, VecDeque};
-use tidegate_domain::{HASH_VERSION, RateClass, Route, virtual_shard};
-use tidegate_ids::{
-    BatchNumber, Incarnation, Location, LogId, MonotonicNs, Now, Position, ShardIndex, StreamId, StreamKind,
-    UserId, WallMs,
-};
+use tidegate_domain::{HASH_VERSION, virtual_shard};
+use tidegate_ids::{LogId, MonotonicNs, Now, ShardIndex, StreamId, StreamKind, WallMs};
 use tidegate_shard::{
-    Claims, ClosedSegment, ConnectionId, Counter, Event, Lane, LogEnd, MeshPort, Output, ReadRequest,
-    ReadToken, ReceiveMode, Recovery, Shard, ShardLimits, ShardSetup, ShardStats, SnapshotPlanner,
-    StreamFold, TokenError, TokenVerifier, TransferKey,
+    ConnectionId, Counter, Event, Output, ReadRequest, ReadToken, ReceiveMode, Shard, ShardLimits,
+    ShardStats, StreamFold, TransferKey,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, Covered, Guard, LogIdentity, MemoryMedium, MemoryRuns, Merger,
-    PageEnd, PreviousEnd, ReadError, ReadSpec, SegmentExtent, Snapshot, SnapshotHeader, SnapshotWriter,
-    StagedBatch, read_page, recover_after, scan_chunk,
+    Covered, MemoryMedium, MemoryRuns, Merger, PageEnd, ReadError, ReadSpec, SegmentExtent, Snapshot,
+    SnapshotHeader, SnapshotWriter, StagedBatch, read_page, scan_chunk,
 };
 
-pub const SHARDS: u16 = 2;
 const DIRECTORY: [u8; 16] = *b"queues in memory";
-const BLOCK_BYTES: u32 = 512;
 const SEGMENT_BYTES: u32 = 512 * 1024;
 
 /// Steps that a write takes, and virtual time of a step.
@@ -81,7 +75,7 @@ impl Disk {
         let header = SnapshotHeader {
             number: self.snapshots.len() as u64 + 1,
             directory: DIRECTORY,
-            incarnation: Incarnation(1),
+            incarnation: INCARNATION,
             hash_version: HASH_VERSION as u16,
             covered,
         };
@@ -97,59 +91,12 @@ impl Disk {
     }
 }
 
-#[derive(Default)]
-struct Ring {
-    frames: VecDeque<Vec<u8>>,
-    bytes: usize,
-}
-
-#[derive(Default)]
-struct Rings(BTreeMap<(u16, u16, bool), Ring>);
-
-struct Port<'a> {
-    rings: &'a mut Rings,
-    me: u16,
-}
-
-impl MeshPort for Port<'_> {
-    fn has_room(&self, to: ShardIndex, lane: Lane, bytes: usize) -> bool {
-        let ring = self.rings.0.get(&(self.me, to.0, lane == Lane::Results));
-        ring.is_none_or(|ring| ring.bytes + bytes <= RING_BYTES)
-    }
-
-    fn push(&mut self, to: ShardIndex, lane: Lane, parts: &[&[u8]]) -> bool {
-        let frame = parts.concat();
-        let has_room = self.has_room(to, lane, frame.len());
-        if has_room {
-            let ring = self.rings.0.entry((self.me, to.0, lane == Lane::Results)).or_default();
-            ring.bytes += frame.len();
-            ring.frames.push_back(frame);
-        }
-        has_room
-    }
-
-    fn peek(&mut self, from: ShardIndex, lane: Lane) -> Option<&[u8]> {
-        let ring = self.rings.0.get(&(from.0, self.me, lane == Lane::Results))?;
-        ring.frames.front().map(Vec::as_slice)
-    }
-
-    fn pop(&mut self, from: ShardIndex, lane: Lane) {
-        let ring = self.rings.0.get_mut(&(from.0, self.me, lane == Lane::Results)).expect("it was peeked");
-        ring.bytes -= ring.frames.pop_front().expect("it was peeked").len();
-    }
-}
-
-/// Tokens are `user:N`.
-struct PlainTokens;
-
-impl TokenVerifier for PlainTokens {
-    fn verify(&self, token: &[u8], _now: WallMs) -> Result<Claims, TokenError> {
-        let text = std::str::from_utf8(token).ok().and_then(|text| text.strip_prefix("user:"));
-        let user = text.and_then(|user| user.parse().ok()).ok_or(TokenError::Invalid)?;
-        let (expires, rate) = (WallMs(u64::MAX), RateClass::Unlimited);
-        Ok(Claims { user: UserId(user), expires, device: None, rate })
-    }
-}
+const SIZES: Sizes = Sizes {
+    directory: DIRECTORY,
+    segment_bytes: SEGMENT_BYTES,
+    staging_bytes: 2 << 20,
+    batch_bytes_max: 128 * 1024,
+};
 
 enum Done {
     Written(StagedBatch),
@@ -176,8 +123,7 @@ pub struct House {
     rings: Rings,
     step: u64,
     done: VecDeque<(u64, u16, Done)>,
-    extents: BTreeMap<LogId, Vec<SegmentExtent>>,
-    planner: SnapshotPlanner,
+    logs: Logs,
     /// Which device is at a place, and whether a receive is armed.
     places: BTreeMap<(u16, u32), (usize, Option<ReceiveMode>)>,
     next_place: u32,
@@ -206,50 +152,20 @@ impl House {
 
     /// Starts, and waits for nothing.
     pub fn begin(mut disk: Disk, limits: ShardLimits) -> Self {
-        let route = Route::new(SHARDS);
         let held = disk.covered().to_vec();
-        let mut recovery = Recovery::new(route, (!held.is_empty()).then_some(&held[..]));
-        let (mut ends, mut starts, mut extents) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut closed = Vec::new();
-        for shard in (0..SHARDS).map(ShardIndex) {
-            let log = LogId { epoch: 1, shard };
-            let segments = disk.segments_of(log);
-            let before =
-                held.iter().find(|one| one.log == log).map_or(PreviousEnd::default(), |one| one.previous);
-            let each = |record: tidegate_storage_log::RecordView<'_>| recovery.record(log, &record);
-            let found = recover_after(&mut disk.medium, &segments, Some(DIRECTORY), before, each).unwrap();
-            assert_eq!(found.damage_count, 0, "{:?}", found.damage);
-            ends.push(LogEnd { log, end: found.end() });
-            starts.push(found.previous);
-            let both = found.extents.iter().zip(&found.ends);
-            closed.extend(both.map(|(extent, end)| (log, ClosedSegment { extent: *extent, end: *end })));
-            extents.insert(log, found.extents);
-        }
-        assert!(!recovery.misses_snapshot());
-        let mut planner = recovery.planner(&[(1, SHARDS)], &held);
-        closed.into_iter().for_each(|(log, segment)| planner.closed(log, segment));
-        let seeds = recovery.finish(&ends, &[(1, SHARDS)]);
-        let shards = seeds.into_iter().zip(starts).zip(0..SHARDS).map(|((seed_of_logs, previous), index)| {
-            Shard::new(ShardSetup {
-                index: ShardIndex(index),
-                route,
-                limits: limits.clone(),
-                tokens: Box::new(PlainTokens),
-                seed: 7 + u64::from(index),
-                incarnation: Incarnation(1),
-                appender: appender(LogId { epoch: 1, shard: ShardIndex(index) }, previous),
-                seed_of_logs,
-            })
-        });
+        let segments = [0, 1].map(|shard| disk.segments_of(log_of(shard)));
+        let held = (!held.is_empty()).then_some(&held[..]);
+        let start = Start { segments, held, limits: &limits, sizes: &SIZES, seed: 7 };
+        let Started { shards, logs, damage, misses_snapshot } = start.read(&mut disk.medium);
+        assert!(damage.is_empty() && !misses_snapshot, "{damage:?}");
         let mut house = Self {
-            shards: shards.collect(),
+            shards,
             disk,
             limits,
-            rings: Rings::default(),
+            rings: Rings::new(usize::MAX, RING_BYTES),
             step: 0,
             done: VecDeque::new(),
-            extents,
-            planner,
+            logs,
             places: BTreeMap::new(),
             next_place: 0,
             ready: 0,
@@ -291,7 +207,7 @@ impl House {
 
     /// Segments that a shard has written to.
     pub fn segments(&self, shard: u16) -> usize {
-        self.extents.get(&LogId { epoch: 1, shard: ShardIndex(shard) }).map_or(0, Vec::len)
+        self.logs.extents.get(&log_of(shard)).map_or(0, Vec::len)
     }
 
     /// A counter over all shards.
@@ -419,7 +335,7 @@ impl House {
             Done::Segment => {
                 let number = self.disk.logs.len() as u32 + 1;
                 self.disk.medium.add(number, SEGMENT_BYTES);
-                self.disk.logs.insert(number, LogId { epoch: 1, shard: ShardIndex(shard) });
+                self.disk.logs.insert(number, log_of(shard));
                 self.tell(shard, Event::Segment { number });
             }
             Done::Read(token, records, result) => {
@@ -447,37 +363,18 @@ impl House {
 
     fn finish_write(&mut self, shard: u16, batch: &StagedBatch) {
         self.disk.medium.write(batch.segment, batch.offset.into(), &batch.bytes);
-        let log = LogId { epoch: 1, shard: ShardIndex(shard) };
-        let extents = self.extents.entry(log).or_default();
-        let (segment, end) = (batch.segment, batch.offset + batch.bytes.len() as u32);
-        match extents.last_mut().filter(|last| last.segment == segment) {
-            Some(last) => last.end = end,
-            None => {
-                let (block_bytes, guard) = (BLOCK_BYTES, Guard::new(&DIRECTORY));
-                extents.push(SegmentExtent { segment, end, block_bytes, footer_offset: None, guard });
-            }
-        }
-        if batch.seals {
-            self.note_sealed(log, batch.number);
-        }
+        self.logs.wrote(shard, batch);
         self.tell(shard, Event::Written { batch: batch.number });
-    }
-
-    fn note_sealed(&mut self, log: LogId, batch: BatchNumber) {
-        if let Some(extent) = self.extents.get(&log).and_then(|extents| extents.last()).copied() {
-            let end = PreviousEnd { end: Position::new(extent.segment, extent.end), batch };
-            self.planner.closed(log, ClosedSegment { extent, end });
-        }
     }
 
     /// Makes a snapshot of all that may be in one, and lets the shards know; false if there is nothing new.
     pub fn make_snapshot(&mut self) -> bool {
-        let Some(plan) = self.planner.plan(u64::MAX) else { return false };
+        let Some(plan) = self.logs.planner.plan(u64::MAX) else { return false };
         let made = self.disk.fold(&plan.segments, plan.covered.clone());
         self.disk.snapshots.push(made);
-        self.planner.made(&plan.covered);
+        self.logs.planner.made(&plan.covered);
         for shard in 0..SHARDS {
-            let through = self.planner.through(ShardIndex(shard));
+            let through = self.logs.planner.through(ShardIndex(shard));
             self.tell(shard, Event::Snapshot { through });
         }
         true
@@ -492,7 +389,7 @@ impl House {
             let new = extents.iter().filter(|extent| extent.segment > through(*log));
             new.map(|extent| (*log, *extent)).collect::<Vec<_>>()
         };
-        let segments: Vec<(LogId, SegmentExtent)> = self.extents.iter().flat_map(each).collect();
+        let segments: Vec<(LogId, SegmentExtent)> = self.logs.extents.iter().flat_map(each).collect();
         let snapshot = self.disk.fold(&segments, covered);
         let mut folded = BTreeMap::new();
         let mut entries = snapshot.entries();
@@ -531,7 +428,7 @@ impl House {
                     let (records, result) = self.read(&request);
                     self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
                 }
-                Output::Checkpointed { fed } => self.planner.checkpointed(ShardIndex(shard), &fed),
+                Output::Checkpointed { fed } => self.logs.planner.checkpointed(ShardIndex(shard), &fed),
                 Output::Recycle { .. } | Output::WantSnapshot | Output::Stopped => {}
                 Output::Ready => self.ready += 1,
             }
@@ -546,9 +443,7 @@ impl House {
             ReadRequest::Snapshot { stream } => return self.disk.read_snapshot(stream),
             ReadRequest::Page(spec) => read_page(&mut self.disk.medium, spec, &mut records),
             ReadRequest::Scan { log, from, to, bytes_max } => {
-                let all = self.extents.get(log).into_iter().flatten();
-                let until = |extent: &&SegmentExtent| Position::new(extent.segment, 0) <= *to;
-                let extents: Vec<SegmentExtent> = all.filter(until).copied().collect();
+                let extents = self.logs.until(log, *to);
                 let next = scan_chunk(&mut self.disk.medium, &extents, *from, *bytes_max, &mut records).next;
                 Ok(PageEnd { next, complete: next >= *to, ..PageEnd::default() })
             }
@@ -570,18 +465,4 @@ impl House {
         self.user_reads += u64::from(of_user);
         self.conversation_reads += u64::from(!of_user);
     }
-}
-
-fn appender(log: LogId, previous: PreviousEnd) -> Appender {
-    let (directory, incarnation) = (DIRECTORY, Incarnation(1));
-    let identity = LogIdentity { log, directory, incarnation, hash_version: HASH_VERSION as u16 };
-    let config = AppenderConfig {
-        segment_bytes: SEGMENT_BYTES,
-        block_bytes: BLOCK_BYTES,
-        staging_bytes: 2 << 20,
-        batch_bytes_max: 128 * 1024,
-    };
-    let start = AppenderStart { identity, previous };
-    assert!(previous.end >= Location::NONE);
-    Appender::new(&config, start).unwrap()
 }

@@ -6,9 +6,12 @@
 
 mod device;
 mod house;
+#[path = "../node/mod.rs"]
+mod node;
 
 use device::{Device, Saying};
-use house::{Disk, House, SHARDS, limits};
+use house::{Disk, House, limits};
+use node::SHARDS;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_domain::{Route, group_id};
 use tidegate_ids::{ClientId, ConversationId, DeviceId, ShardIndex, UserId};
