@@ -4,7 +4,7 @@
 
 mod journal;
 
-use journal::{Journal, Kept, options};
+use journal::{Journal, Kept, cover, options};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +16,7 @@ use tidegate_storage_files::{
     load_erasures, recover_all,
 };
 use tidegate_storage_log::{ErasedRanges, RecordHead, RecordState, SequenceRange};
-use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say};
+use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say, noise};
 
 const NOW: WallMs = WallMs(1_800_000_000_000);
 
@@ -32,16 +32,9 @@ fn range(from: u64, to: u64) -> SequenceRange {
     SequenceRange::new(Sequence(from), Sequence(to)).unwrap()
 }
 
-/// A body that is found again byte by byte, compressed or not: every sixteen bytes of it are unlike any others.
+/// A body that is found again byte by byte, compressed or not.
 fn body(at: u64) -> Vec<u8> {
-    let mut state = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..600 + at % 900).map(|_| next()).collect()
+    noise(at, (600 + at % 900) as usize)
 }
 
 /// Records over four conversations and two shards, with rolls.
@@ -58,18 +51,6 @@ fn fill(journal: &mut Journal, count: u64) -> Vec<Kept> {
     }
     journal.commit();
     kept
-}
-
-/// Everything but the segments that are written to: what two snapshots would hold after a roll.
-fn cover(dir: &DataDir) -> CoveredSegments {
-    let covered = CoveredSegments::default();
-    for log in recover_all(dir, |_| {}, |_, _| {}).unwrap() {
-        let is_current = log.log.epoch == dir.epoch() && log.recovered.unclean;
-        let place = log.recovered.extents.len().checked_sub(1 + usize::from(is_current));
-        let Some(place) = place else { continue };
-        covered.set(log.log, log.recovered.ends[place]);
-    }
-    covered
 }
 
 fn retention(dir: &DataDir, covered: CoveredSegments) -> Retention {

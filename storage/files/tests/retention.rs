@@ -3,7 +3,7 @@
 
 mod journal;
 
-use journal::{Journal, Kept, options};
+use journal::{Journal, Kept, cover, options};
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -85,18 +85,6 @@ fn written(path: &Path, count: u64) -> (Journal, Vec<Kept>) {
     let kept = fill(&mut journal, count);
     drop(journal);
     (Journal::open(path, 2), kept)
-}
-
-/// Everything in `dir` but the segments that are written to: what a snapshot after a roll would cover.
-fn cover(dir: &DataDir) -> CoveredSegments {
-    let covered = CoveredSegments::default();
-    for log in recover_all(dir, |_| {}, |_, _| {}).unwrap() {
-        let is_current = log.log.epoch == dir.epoch() && log.recovered.unclean;
-        let place = log.recovered.extents.len().checked_sub(1 + usize::from(is_current));
-        let Some(place) = place else { continue };
-        covered.set(log.log, log.recovered.ends[place]);
-    }
-    covered
 }
 
 fn quick() -> RetentionOptions {

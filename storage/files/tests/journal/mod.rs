@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use tidegate_ids::{CommandNumber, Location, LogId, Sequence, ShardIndex, StreamId, WallMs};
 use tidegate_storage_files::{
-    DataDir, FactoryOptions, OpenOptions, RecoveredLog, SegmentFactory, SegmentFile, SpareEvent, Spares,
-    WriteMode, recover_all,
+    CoveredSegments, DataDir, FactoryOptions, OpenOptions, RecoveredLog, SegmentFactory, SegmentFile,
+    SpareEvent, Spares, WriteMode, recover_all,
 };
 use tidegate_storage_log::{AppendError, Appender, AppenderConfig, Links, NewRecord, Spine};
 
@@ -194,4 +194,16 @@ impl Journal {
     pub fn mode(&self) -> WriteMode {
         self.dir.options().write_mode
     }
+}
+
+/// Everything in a directory but the segments that are written to: what two snapshots would hold after a roll.
+pub fn cover(dir: &DataDir) -> CoveredSegments {
+    let covered = CoveredSegments::default();
+    for log in recover_all(dir, |_| {}, |_, _| {}).unwrap() {
+        let is_current = log.log.epoch == dir.epoch() && log.recovered.unclean;
+        let place = log.recovered.extents.len().checked_sub(1 + usize::from(is_current));
+        let Some(place) = place else { continue };
+        covered.set(log.log, log.recovered.ends[place]);
+    }
+    covered
 }

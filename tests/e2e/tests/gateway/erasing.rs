@@ -9,21 +9,14 @@ use std::time::Instant;
 use tidegate_ids::{ClientId, ConversationId, DeviceId, Sequence, UserId};
 use tidegate_schema::{Encoder, GroupCreate, List, MessageFields, ServerFrame, SkipReason};
 use tidegate_tests_e2e::{Gateway, Setup, Wire, limits, program};
+use tidegate_tests_support::noise;
 
 const AUTHOR: UserId = UserId(1001);
 const OTHER: UserId = UserId(1002);
 
-/// A body that nothing makes smaller, and of which every sixteen bytes are unlike any others: found wherever it lies, also in
-/// a compressed block.
+/// A body that is found wherever it lies, also in a compressed block.
 fn body(number: u64) -> Vec<u8> {
-    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..300).map(|_| next()).collect()
+    noise(number, 300)
 }
 
 fn message(number: u64) -> Vec<u8> {
