@@ -12,6 +12,7 @@ use tidegate_storage_log::{
     Rewrote, SegmentHeader, check_rewritten, closed_segment, read_footer, read_page, recover, rewrite,
     scan_chunk, tally,
 };
+use tidegate_tests_support::noise;
 
 /// A record as a reader gives it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,15 +104,7 @@ fn config(block_bytes: u32) -> AppenderConfig {
 /// Bodies as people write them, some of them as random as sealed ones.
 fn text(seed: u64, len: usize) -> Vec<u8> {
     if seed.is_multiple_of(7) {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        return (0..len)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state as u8
-            })
-            .collect();
+        return noise(seed, len);
     }
     format!("message {seed}, see you tomorrow at the harbour. ").bytes().cycle().take(len).collect()
 }
