@@ -67,8 +67,8 @@ pub const CONTROL_READ_BYTES: usize = 1 << 20;
 /// The shortest sleep in the ring between two looks at what is due: the timers of a kernel are not finer.
 pub const WAIT_STEP: Duration = Duration::from_micros(50);
 
-/// Records appended between two looks at the ring when all are due: some hundred microseconds.
-pub const RECORDS_BETWEEN_POLLS: u64 = 256;
+/// Records appended between two looks at the ring when all are due: some ten microseconds.
+pub const RECORDS_BETWEEN_POLLS: u64 = 64;
 
 /// Bytes of a ring of the shard that runs in the benchmark: the default of the gateway.
 pub const SHARD_RING_BYTES: usize = 1 << 20;

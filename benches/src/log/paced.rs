@@ -1,7 +1,7 @@
 //! Records at a steady rate, committed in groups without a timer, beside raw writes of the same sizes at the same times.
 
 use super::table::{Table, spread, times};
-use super::writer::{LogWriter, RawWriter, Write, mode, prepared};
+use super::writer::{CACHED_BUFFERS, LogWriter, RawWriter, Write, mode, prepared};
 use crate::cpu;
 use crate::limits::{RECORD_OVERHEAD_BYTES, SAMPLE_TIME_MAX, SEGMENT_BYTES, WAIT_STEP};
 use crate::median::Median;
@@ -83,12 +83,12 @@ pub fn run(directory: &Path, core: usize, work: &Work) -> Result<PacedResult> {
     let (mut log, mut raw) = writers(directory, core, work.body_bytes, records)?;
     // Warm: the first batches find cold tables of the file system, and memory that was not touched.
     let warm = sample(&mut log, work)?;
-    raw.repeat(&warm.trace, |_| {})?;
+    raw.repeat(&warm.trace, CACHED_BUFFERS, |_| {})?;
     let mut samples = Vec::new();
     for round in 0..work.rounds {
         let mut taken = sample(&mut log, work)?;
         let Sample { trace, control, .. } = &mut taken;
-        raw.repeat(trace, |took| control.saturating_record(took.as_nanos() as u64))?;
+        raw.repeat(trace, CACHED_BUFFERS, |took| control.saturating_record(took.as_nanos() as u64))?;
         samples.push(taken);
         eprintln!("round {} of {}", round + 1, work.rounds);
     }

@@ -2,7 +2,7 @@
 
 use super::ring::Ring;
 use crate::disk::{Batch, opened, zeroed};
-use crate::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES};
+use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES, SEGMENT_BYTES};
 use anyhow::{Context, Result, anyhow};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
@@ -21,6 +21,10 @@ use tidegate_storage_log::{
 const STREAMS: u64 = 1000;
 /// Segments that the appender knows of ahead.
 const AHEAD: usize = 2;
+/// Largest batches that the log's staging holds: so many buffers take turns when the disk is the slower one.
+pub const STAGED_BATCHES: usize = 16;
+/// Buffers of a raw writer that stay in the processor's cache: one is filled while the other is written.
+pub const CACHED_BUFFERS: usize = 2;
 
 /// A write that was made.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +93,8 @@ impl LogWriter {
         let config = AppenderConfig {
             segment_bytes: SEGMENT_BYTES as u32,
             block_bytes: dir.block_bytes(),
+            batch_bytes_max: BATCH_BYTES_MAX as u32,
+            staging_bytes: STAGED_BATCHES * (BATCH_BYTES_MAX + BLOCK_BYTES),
             ..AppenderConfig::default()
         };
         let appender = Appender::new(&config, start).map_err(|error| anyhow!("{error:?}"))?;
@@ -182,7 +188,7 @@ impl LogWriter {
 pub struct RawWriter {
     ring: Ring<Batch>,
     file: LogFile,
-    batch: Batch,
+    batches: Vec<Batch>,
     content: Vec<u8>,
     offset: u64,
 }
@@ -195,29 +201,31 @@ impl RawWriter {
     pub fn new(directory: &Path, mode: SyncMode, core: usize) -> Result<Self> {
         let path = directory.join("raw.seg");
         zeroed(&path)?;
-        let batch = Batch::with_capacity(2 * BATCH_BYTES_MAX);
+        let batches = (0..STAGED_BATCHES).map(|_| Batch::with_capacity(2 * BATCH_BYTES_MAX)).collect();
         let content = vec![7; 2 * BATCH_BYTES_MAX];
-        Ok(Self { ring: Ring::new(core, mode)?, file: opened(&path, mode)?, batch, content, offset: 0 })
+        Ok(Self { ring: Ring::new(core, mode)?, file: opened(&path, mode)?, batches, content, offset: 0 })
     }
 
-    /// Makes the same writes, none before its time; `tell` hears how long each took.
+    /// Makes the same writes, none before its time; `tell` hears how long each took. So many buffers take turns, from
+    /// two to [`STAGED_BATCHES`], and one is filled while the one before it is written: two stay in the processor's
+    /// cache, a log's do not.
     ///
     /// # Errors
     /// The ring or the disk failed.
-    pub fn repeat(&mut self, writes: &[Write], mut tell: impl FnMut(Duration)) -> Result<()> {
+    pub fn repeat(&mut self, writes: &[Write], buffers: usize, mut tell: impl FnMut(Duration)) -> Result<()> {
         let began = Instant::now();
-        for write in writes {
-            let bytes = self.batch.bytes_mut();
-            bytes.clear();
-            bytes.push(&self.content[..write.bytes], write.bytes);
+        let mut next = writes.first().map(|write| self.fill(0, write.bytes));
+        for (number, write) in writes.iter().enumerate() {
             if self.offset + write.bytes as u64 > SEGMENT_BYTES {
                 self.offset = 0;
             }
             while let Some(left) = write.at.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
                 self.ring.wait(Some(left))?;
             }
-            self.ring.write(&self.file, self.offset, self.batch.clone());
+            let Some(batch) = next.take() else { break };
+            self.ring.write(&self.file, self.offset, batch);
             self.offset += write.bytes as u64;
+            next = writes.get(number + 1).map(|write| self.fill((number + 1) % buffers, write.bytes));
             let mut took = None;
             while took.is_none() {
                 took = self.ring.wait(None)?;
@@ -225,5 +233,13 @@ impl RawWriter {
             took.into_iter().for_each(&mut tell);
         }
         Ok(())
+    }
+
+    fn fill(&mut self, buffer: usize, len: usize) -> Batch {
+        let batch = &mut self.batches[buffer];
+        let bytes = batch.bytes_mut();
+        bytes.clear();
+        bytes.push(&self.content[..len], len);
+        batch.clone()
     }
 }
