@@ -108,7 +108,12 @@ pub fn table(result: &BandwidthResult) -> String {
         ("the log, bodies alone", &result.bodies),
     ];
     for (name, rate) in rows {
-        table.row(&[name.to_owned(), spread(rate, 0), times(rate, &result.control), times(rate, &result.cached)]);
+        table.row(&[
+            name.to_owned(),
+            spread(rate, 0),
+            times(rate, &result.control),
+            times(rate, &result.cached),
+        ]);
     }
     format!("writes of {:.0} KiB\n\n{}", result.write_bytes.middle / 1024.0, table.text())
 }

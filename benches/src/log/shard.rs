@@ -22,7 +22,7 @@ use tidegate_shard::{
 };
 use tidegate_storage_files::{
     DataDir, FactoryOptions, OpenOptions, SegmentFactory, SegmentReader, SnapshotFile, SnapshotPlan,
-    Snapshots, Spares, WriteMode,
+    Snapshots, Spares, WriteMode, return_free_memory,
 };
 use tidegate_storage_log::{
     Appender, AppenderConfig, AppenderStart, PageEnd, PreviousEnd, ReadError, ReadSpec, SegmentExtent,
@@ -212,6 +212,7 @@ impl Running {
             Output::Receive { .. }
             | Output::Recycle { .. }
             | Output::WantSnapshot
+            | Output::Swept
             | Output::Ready
             | Output::Stopped => {}
         }
@@ -298,6 +299,8 @@ impl Running {
         let through = self.planner.through(SHARD);
         self.tell(Event::Snapshot { through });
         self.settle()?;
+        // As the gateway does when its shards have swept their tables.
+        return_free_memory();
         Ok(entries)
     }
 }

@@ -95,7 +95,6 @@ impl LogWriter {
             block_bytes: dir.block_bytes(),
             batch_bytes_max: BATCH_BYTES_MAX as u32,
             staging_bytes: STAGED_BATCHES * (BATCH_BYTES_MAX + BLOCK_BYTES),
-            ..AppenderConfig::default()
         };
         let appender = Appender::new(&config, start).map_err(|error| anyhow!("{error:?}"))?;
         let stream = |number| {

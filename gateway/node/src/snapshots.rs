@@ -4,7 +4,7 @@
 
 use crate::limits::{SNAPSHOT_DAMAGE_READS, SNAPSHOT_PASS_BYTES_MAX, SNAPSHOT_RETRY};
 use crate::stats::Board;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,8 @@ use std::time::Instant;
 use tidegate_ids::{LogId, Position, ShardIndex};
 use tidegate_shard::{ClosedSegment, SnapshotPlanner, StreamFold, is_let_go};
 use tidegate_storage_files::{
-    BuildError, CoveredSegments, Refolded, SegmentTails, SnapshotBuilt, SnapshotFile, SnapshotPlan, Snapshots,
+    BuildError, CoveredSegments, Refolded, SegmentTails, SnapshotBuilt, SnapshotFile, SnapshotPlan,
+    Snapshots, return_free_memory,
 };
 use tidegate_storage_log::MergeError;
 use tidegate_storage_log::limits::MERGE_BYTES_DEFAULT;
@@ -28,6 +29,8 @@ pub enum Told {
     Checkpointed(ShardIndex, Vec<(LogId, Position)>),
     /// A table of streams fills up.
     Wanted,
+    /// A shard has forgotten what the newest snapshot holds.
+    Swept(ShardIndex),
     /// Two snapshots should hold these segments, and all before them, as soon as that can be: they hold what is to be erased.
     /// What was said of it before is void.
     Hold(BTreeMap<LogId, u32>),
@@ -121,6 +124,8 @@ struct Work {
     at_once: bool,
     /// The newest snapshot is lost, and cannot be made again: a start says more.
     halted: bool,
+    /// Shards that have forgotten what the newest snapshot holds.
+    swept: BTreeSet<ShardIndex>,
 }
 
 impl Work {
@@ -136,6 +141,7 @@ impl Work {
             rebuilds: false,
             at_once: false,
             halted: false,
+            swept: BTreeSet::new(),
         }
     }
 
@@ -161,6 +167,7 @@ impl Work {
                     }
                     break;
                 };
+                self.swept.clear();
                 for shard in (0..self.shards).map(ShardIndex) {
                     let through = self.setup.planner.through(shard);
                     tell(shard, NewSnapshot { file: Arc::clone(&file), through });
@@ -177,7 +184,19 @@ impl Work {
             }
             Told::Checkpointed(shard, fed) => self.setup.planner.checkpointed(shard, &fed),
             Told::Wanted => self.wanted = true,
+            Told::Swept(shard) => self.swept(shard),
             Told::Hold(hold) => self.hold = hold,
+        }
+    }
+
+    /// When the last shard has swept its table, what all of it took is free, and so is what made the snapshot.
+    fn swept(&mut self, shard: ShardIndex) {
+        self.swept.insert(shard);
+        if self.swept.len() == usize::from(self.shards) {
+            self.swept.clear();
+            let began = Instant::now();
+            return_free_memory();
+            tracing::debug!("gave free memory back in {:.3} s", began.elapsed().as_secs_f64());
         }
     }
 

@@ -99,6 +99,8 @@ pub enum Output {
     },
     /// The table of streams fills up: a snapshot is wanted.
     WantSnapshot,
+    /// What the newest snapshot holds is forgotten here: memory for it is free.
+    Swept,
     /// All is recovered, fed and synced: connections may be accepted once every shard has said so.
     Ready,
     /// Everything is committed and sealed: the process may end.

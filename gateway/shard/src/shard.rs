@@ -327,7 +327,11 @@ impl Shard {
     /// Forgets where streams are that the newest snapshot holds, and asks for one while there is still place.
     fn run_sweep(&mut self) -> bool {
         let Self { streams, loads, .. } = self;
+        let sweeps = streams.locators.is_sweeping();
         let more = streams.sweep_locators(|stream| loads.is_loading(stream));
+        if sweeps && !more {
+            self.outputs.push_back(Output::Swept);
+        }
         let crowded = streams.locators.len() >= self.limits.locators_max / 4 * 3;
         if crowded && !self.snapshot_asked && !more {
             self.outputs.push_back(Output::WantSnapshot);

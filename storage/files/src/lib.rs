@@ -14,8 +14,9 @@
 //! Invariants. One process owns a directory. A segment's number is never given twice for two segments that were
 //! written. The manifest names a segment before a byte is appended to it, and no longer names it before it is
 //! removed: so a segment that is named and not there is a loss, and start refuses. Live appends do not pass through
-//! this crate: the reactor writes to [`SegmentFile::raw_fd`]. There is no map and no `unsafe` here.
-#![forbid(unsafe_code)]
+//! this crate: the reactor writes to [`SegmentFile::raw_fd`]. There is no map here, and the one
+//! `unsafe` call is in `heap`.
+#![deny(unsafe_code)]
 
 mod backup;
 mod catalog;
@@ -25,6 +26,7 @@ mod erasure_keeper;
 mod erasures;
 mod error;
 mod factory;
+mod heap;
 mod holdings;
 mod layout;
 pub mod limits;
@@ -63,6 +65,7 @@ pub use erasure_keeper::{ErasureKeeper, ErasuresSettled};
 pub use erasures::{ERASURES_VERSION, Erasure, ErasureRefused, ErasureState, Erasures, ErasuresFormatError};
 pub use error::{FileError, OpenError};
 pub use factory::{FactoryOptions, SegmentFactory, SpareEvent, Spares, Wake};
+pub use heap::return_free_memory;
 pub use manifest::{Epoch, FORMAT_VERSION, HASH_VERSION, ManifestError};
 pub use pool::{ReadPool, ReadReply, ReadRequest, ReadWhat};
 pub use prepare::PrepareError;

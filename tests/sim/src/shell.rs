@@ -40,7 +40,7 @@ impl World {
                 }
                 Output::Append { batch } => self.append(shard, batch),
                 Output::Read { token, request } => self.read(shard, token, &request),
-                Output::Recycle { .. } => {}
+                Output::Recycle { .. } | Output::Swept => {}
                 Output::NeedSegment => {
                     let delay = self.schedule.between(1, 200) * MS;
                     self.agenda.after(delay, What::Segment(run, shard));

@@ -48,6 +48,7 @@ impl Core {
                 self.tell_snapshots(Told::Checkpointed(ShardIndex(self.mesh.0.shard()), fed));
             }
             Output::WantSnapshot => self.tell_snapshots(Told::Wanted),
+            Output::Swept => self.tell_snapshots(Told::Swept(ShardIndex(self.mesh.0.shard()))),
             Output::Ready => self.is_ready = true,
             Output::Stopped => self.tell(News::Stopped(self.mesh.0.shard())),
         }

@@ -95,6 +95,7 @@ pub struct Gateway {
     requests: u64,
     segments: u32,
     pub snapshots_wanted: u32,
+    pub swept: u32,
     /// Segments that were sealed, and how far each checkpoint says that this shard has consumed its own log.
     pub sealed: Vec<u32>,
     pub consumed: Vec<Position>,
@@ -138,6 +139,7 @@ impl Gateway {
             requests: 0,
             segments: 1,
             snapshots_wanted: 0,
+            swept: 0,
             sealed: Vec::new(),
             consumed: Vec::new(),
         };
@@ -218,6 +220,7 @@ impl Gateway {
                 return true;
             }
             Output::WantSnapshot => self.snapshots_wanted += 1,
+            Output::Swept => self.swept += 1,
             Output::Checkpointed { fed } => self.consumed.extend(fed.into_iter().map(|(_, at)| at)),
             Output::Read { token, request: ReadRequest::Page(spec) } => {
                 let mut records = Vec::new();

@@ -324,7 +324,7 @@ impl House {
                 }
                 Output::Checkpointed { fed } => self.logs.planner.checkpointed(ShardIndex(shard), &fed),
                 // Snapshots are made when a test says so.
-                Output::Recycle { .. } | Output::WantSnapshot => {}
+                Output::Recycle { .. } | Output::WantSnapshot | Output::Swept => {}
                 Output::Ready => self.ready += 1,
                 Output::Stopped => self.stopped += 1,
             }

@@ -429,7 +429,7 @@ impl House {
                     self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
                 }
                 Output::Checkpointed { fed } => self.logs.planner.checkpointed(ShardIndex(shard), &fed),
-                Output::Recycle { .. } | Output::WantSnapshot | Output::Stopped => {}
+                Output::Recycle { .. } | Output::WantSnapshot | Output::Swept | Output::Stopped => {}
                 Output::Ready => self.ready += 1,
             }
         }

@@ -104,7 +104,12 @@ pub const ROOMS: &[Room] = &[
     pure(WS, 1, &[], &["base64", "httparse", "sha1", "thiserror"]),
     pure(STORAGE_LOG, 2, &[IDS], &["crc-fast", "thiserror", "zstd"]),
     pure(SHARD, 3, &[IDS, SCHEMA, DOMAIN, WS, STORAGE_LOG], &["thiserror"]),
-    system(STORAGE_FILES, 4, &[IDS, STORAGE_LOG], &["memmap2", "rustix", "serde", "thiserror", "toml"]),
+    system(
+        STORAGE_FILES,
+        4,
+        &[IDS, STORAGE_LOG],
+        &["libc", "memmap2", "rustix", "serde", "thiserror", "toml"],
+    ),
     system(MESH, 4, &[], &["loom", "rtrb", "thiserror"]),
     system(REACTOR, 4, &[], &["io-uring", "rustix", "thiserror"]),
     shell(CLIENT, 4, Allowed::Only(&[IDS, SCHEMA, WS])),
