@@ -29,7 +29,9 @@ pub use limits::{
 pub use membership::{Interval, Member, Membership};
 pub use message_id::{Generator, message_id};
 pub use number::{DeviceNumbers, LastCommand, NumberVerdict};
-pub use queue::{AboveWindow, Answer, AskedRange, Consumed, DeviceQueue, NoCredit, Push, QueueChange};
+pub use queue::{
+    AboveWindow, Announcement, Answer, AskedRange, Consumed, DeviceQueue, NoCredit, Push, QueueChange,
+};
 pub use quota::{Quota, RateClass};
 pub use reject::Reject;
 pub use route::{HASH_VERSION, Route, virtual_shard};

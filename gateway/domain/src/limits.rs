@@ -19,6 +19,18 @@ pub const CREDIT_BYTES_MAX: u32 = 256 * 1024;
 /// them all at once, so past it the oldest is told with each that opens.
 pub const UNTOLD_RANGES_MAX: usize = 256;
 
+/// How long after a conversation was announced to a device it may be announced to it again (PROTOCOL, `Dirty`). What grows by
+/// hundreds of messages a second is announced each time that 64 of them have gathered otherwise, and each of these takes
+/// a push, an acknowledgement, a record of the queue and a duty that the device stores, for the same pages.
+pub const ANNOUNCE_INTERVAL_NS_MIN: u64 = MonotonicNs::SECOND;
+
+/// Conversations announced to a connection within [`ANNOUNCE_INTERVAL_NS_MIN`] that are remembered: as many as may be
+/// unacknowledged at once, some 12 KiB. Past it the oldest is forgotten and may be announced again before its second is over:
+/// so a device that comes back to ten thousand long ranges is announced all of them as fast as it takes them.
+pub const ANNOUNCED_MAX: usize = 256;
+
+const _: () = assert!(ANNOUNCED_MAX >= CREDIT_FRAMES_MAX as usize);
+
 /// How far back a duplicate is answered exactly (PROTOCOL, Semantics); an older one gets sequence 0.
 pub const DUPLICATES_ANSWERED_MAX: u64 = 256;
 

@@ -9,10 +9,15 @@
 //! Nothing here is done for every range at once: connecting, disconnecting and a checkpoint cost what the connection has
 //! touched, so a queue of ten thousand ranges holds up nobody.
 
+mod announced;
+
+pub use announced::Announcement;
+
 use crate::limits::UNTOLD_RANGES_MAX;
 use crate::{Window, WindowEntry, WindowPool};
+use announced::Announced;
 use std::collections::{BTreeMap, BTreeSet};
-use tidegate_ids::{ConversationId, PushNumber, Sequence};
+use tidegate_ids::{ConversationId, MonotonicNs, PushNumber, Sequence};
 
 /// When a range opened, among those of its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +136,8 @@ pub struct DeviceQueue {
     waiting_from: Opened,
     /// Ranges before it that have more.
     waiting: BTreeSet<Opened>,
+    /// What was announced within the last second; a device to which nothing was has no heap for it.
+    announced: Option<Box<Announced>>,
     window: Window,
     link: Link,
     asked: Option<ConversationId>,
@@ -148,6 +155,7 @@ impl Default for DeviceQueue {
             progress: BTreeMap::new(),
             waiting_from: Opened(0),
             waiting: BTreeSet::new(),
+            announced: None,
             window: Window::new(1),
             link: Link::Down,
             asked: None,
@@ -208,6 +216,7 @@ impl DeviceQueue {
         self.asked = None;
         self.progress.clear();
         self.waiting.clear();
+        self.announced = None;
         while let Some(entry) = self.window.pop(pool, PushNumber(u64::MAX)) {
             self.open(entry.conversation, entry.sequence);
         }
@@ -256,10 +265,11 @@ impl DeviceQueue {
         Consumed::Queued
     }
 
-    /// The next piece to ask for, computed from state: connected, credit, none in flight, something to ask. Asking is
-    /// the caller's; a request that was refused leaves everything as it was, one that left is told to
+    /// The next piece to ask for, computed from state: connected, credit, none in flight, something to ask that is
+    /// not held back. Asking is the caller's; a request that was refused leaves everything as it was, one that left is told to
     /// [`DeviceQueue::asked`].
-    pub fn next_ask(&mut self, pool: &WindowPool) -> Option<AskedRange> {
+    pub fn next_ask(&mut self, pool: &WindowPool, now: MonotonicNs) -> Option<AskedRange> {
+        self.release_held(now);
         if self.link != Link::Up || self.asked.is_some() || !self.window.has_credit(pool) {
             return None;
         }
@@ -329,20 +339,6 @@ impl DeviceQueue {
         self.narrow(&answer.conversation, pool, tell);
     }
 
-    /// The range is too long to push: it is announced up to its head, numbered, and stays in the window, where it counts as
-    /// its first record: what is not acknowledged reaches down to there.
-    pub fn push_dirty(&mut self, answer: &Answer, bytes: u32, pool: &mut WindowPool) -> Option<PushNumber> {
-        if !self.window.has_credit(pool) {
-            return None;
-        }
-        let progress = self.touch(&answer.conversation)?;
-        let entry = WindowEntry { conversation: answer.conversation, sequence: progress.next, bytes };
-        progress.next = progress.next.max(answer.covered.next());
-        progress.complete = Some(answer.covered.max(progress.seen));
-        self.settle(&answer.conversation);
-        Some(self.window.push(pool, entry))
-    }
-
     /// The device has stored everything up to this push number.
     ///
     /// # Errors
@@ -374,7 +370,7 @@ impl DeviceQueue {
     /// Whether `DrainDone` is due: every range that waited has been pushed or announced. True once per connection.
     pub fn take_drain_done(&mut self) -> bool {
         let due = self.link == Link::Up && !self.drain_done && self.asked.is_none();
-        let done = due && self.first_waiting().is_none();
+        let done = due && self.held_until().is_none() && self.first_waiting().is_none();
         self.drain_done |= done;
         done
     }
@@ -433,8 +429,10 @@ impl DeviceQueue {
         assert!(self.progress.keys().all(|id| self.ranges.contains_key(id)));
         for (opened, id) in self.order.range(..self.waiting_from) {
             let has_more = self.known(id).is_some_and(|progress| progress.has_more());
-            assert_eq!(self.waiting.contains(opened), has_more && self.link != Link::Down, "{id}");
+            let waits = has_more && self.link != Link::Down && !self.is_held(id);
+            assert_eq!(self.waiting.contains(opened), waits, "{id}");
         }
+        self.assert_announced();
     }
 
     /// Opens a range, or lowers one that is open; what is new by it is not told yet. Its place in the order.
@@ -463,6 +461,7 @@ impl DeviceQueue {
             self.untold.remove(&range.opened);
             self.waiting.remove(&range.opened);
             self.progress.remove(conversation);
+            self.unhold(conversation);
         }
     }
 
@@ -494,14 +493,14 @@ impl DeviceQueue {
         }
     }
 
-    /// Notes whether a range that was looked at has more.
+    /// Notes whether a range that was looked at has more, and may be asked for.
     fn settle(&mut self, conversation: &ConversationId) {
         let Some(range) = self.ranges.get(conversation) else { return };
         if range.opened >= self.waiting_from || self.link == Link::Down {
             return;
         }
         let has_more = self.known(conversation).is_some_and(|progress| progress.has_more());
-        if has_more {
+        if has_more && !self.is_held(conversation) {
             self.waiting.insert(range.opened);
         } else {
             self.waiting.remove(&range.opened);

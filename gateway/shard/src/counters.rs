@@ -71,6 +71,8 @@ counters! {
     WindowsToRanges = "windows_turned_into_ranges",
     /// Ranges announced as `Dirty`.
     Dirty = "ranges_announced",
+    /// Times a range was not announced because its conversation was announced to the device less than a second ago.
+    RangesHeld = "ranges_held",
     /// Ranges asked for by a queue.
     Asked = "ranges_asked",
     /// Ranges opened or widened in a stream.

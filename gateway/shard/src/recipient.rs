@@ -8,8 +8,10 @@ use crate::mesh_frame::{Effect, Origin, Outcome, Recipients, ReplyClass, Request
 use crate::port::Lane;
 use crate::shard::{Shard, Turn};
 use crate::streams::HotUser;
-use tidegate_domain::{Answer, Consumed, Membership, QueueChange, UserRecord, WindowEntry};
-use tidegate_ids::{ConversationId, DeviceId, Position, PushNumber, Sequence, ShardIndex, UserId};
+use tidegate_domain::{Announcement, Answer, Consumed, Membership, QueueChange, UserRecord, WindowEntry};
+use tidegate_ids::{
+    ConversationId, DeviceId, MonotonicNs, Position, PushNumber, Sequence, ShardIndex, UserId,
+};
 use tidegate_schema::deliver::{self, PREFIX};
 use tidegate_schema::{Dirty, DrainDone, FLAG_NUMBERED, limits::HEADER_BYTES};
 use tidegate_ws::{Opcode, encode};
@@ -43,7 +45,7 @@ impl Shard {
             Outcome::RefeedDone => self.boot.refeed_done(),
             Outcome::Reply { origin, class, frame } => self.on_reply(&origin, class, frame),
             Outcome::Answer { origin, answer, dirty, records } => {
-                self.on_answer(&origin, &answer, dirty, records);
+                self.on_answer(&origin, &answer, dirty, records, turn.now.monotonic);
             }
             Outcome::Row { origin, conversation, row } => self.on_row(&origin, conversation, &row, turn),
         }
@@ -204,7 +206,7 @@ impl Shard {
     }
 
     /// A piece of a range has come.
-    fn on_answer(&mut self, origin: &Origin, answer: &Answer, dirty: bool, records: &[u8]) {
+    fn on_answer(&mut self, origin: &Origin, answer: &Answer, dirty: bool, records: &[u8], now: MonotonicNs) {
         let Some(id) = self.session_of(origin) else { return };
         let Self { streams, window_pool, connections, stats, encoder, scratch, .. } = self;
         let hot = streams.users.get_mut(&origin.user);
@@ -220,13 +222,16 @@ impl Shard {
                 head: answer.covered,
                 mentions: 0,
             };
-            let number = queue.push_dirty(answer, HEADER_BYTES as u32, window_pool);
-            if let Some(number) = number {
-                encoder.frame(scratch, number.0, FLAG_NUMBERED, &body);
-                if let Some(out) = connections.writer(id) {
-                    encode::binary(out, scratch, None);
+            match queue.push_dirty(answer, HEADER_BYTES as u32, window_pool, now) {
+                Announcement::Push(number) => {
+                    encoder.frame(scratch, number.0, FLAG_NUMBERED, &body);
+                    if let Some(out) = connections.writer(id) {
+                        encode::binary(out, scratch, None);
+                    }
+                    stats.count(Counter::Dirty);
                 }
-                stats.count(Counter::Dirty);
+                Announcement::Held => stats.count(Counter::RangesHeld),
+                Announcement::Nothing => {}
             }
         } else if queue.accepts(answer) {
             let mut rest = records;
@@ -286,7 +291,11 @@ impl Shard {
             let Some(queue) = hot.user.devices.get_mut(device).map(|device| &mut device.queue) else {
                 continue;
             };
-            let Some(ask) = queue.next_ask(&self.window_pool) else {
+            let ask = queue.next_ask(&self.window_pool, turn.now.monotonic);
+            if let Some(due) = queue.held_until() {
+                self.held.note(user, device, due);
+            }
+            let Some(ask) = ask else {
                 if queue.take_drain_done() {
                     self.write_drain_done(connection);
                 }

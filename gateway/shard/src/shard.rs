@@ -8,6 +8,7 @@ use crate::counters::{Counter, ShardStats};
 use crate::cursor::Cursors;
 use crate::event::Event;
 use crate::greet::Adoptions;
+use crate::held::Held;
 use crate::latch::Journal;
 use crate::limits::{COUNT_USERS_PER_CALL, MESH_FRAMES_PER_TURN, ShardLimits};
 use crate::list::Lists;
@@ -79,6 +80,7 @@ pub struct Shard {
     /// From where the streams of cold users have a range, by user, conversation and excepted device.
     pub(crate) widened: BTreeMap<(UserId, ConversationId, Option<DeviceId>), Sequence>,
     pub(crate) asks: VecDeque<(UserId, DeviceId)>,
+    pub(crate) held: Held,
     pub(crate) lists: Lists,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) boot: Boot,
@@ -153,6 +155,7 @@ impl Shard {
             widened: BTreeMap::new(),
             transfer: 0,
             asks: VecDeque::new(),
+            held: Held::default(),
             owed: Owed::default(),
             journal: Journal::default(),
             latched: false,

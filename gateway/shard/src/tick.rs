@@ -17,6 +17,7 @@ const CLOSE_NS_MAX: u64 = 2 * MonotonicNs::SECOND;
 impl Shard {
     pub(crate) fn on_tick(&mut self, turn: &mut Turn<'_>) {
         self.sweep(turn);
+        self.ask_for_held(turn.now.monotonic);
         if turn.now.monotonic.since(self.last_second) >= MonotonicNs::SECOND {
             self.last_second = turn.now.monotonic;
             self.tell_positions(turn);
@@ -86,17 +87,26 @@ impl Shard {
                     self.close(id, CloseCode::HEARTBEAT, "silent for too long");
                 } else {
                     // Credit that came back by another device's acknowledgement is nobody's event.
-                    self.queue_ask_if_waiting(&origin);
+                    self.queue_ask_if_waiting(&origin, now);
                 }
             }
         }
     }
 
-    fn queue_ask_if_waiting(&mut self, origin: &crate::mesh_frame::Origin) {
-        let hot = self.streams.users.get(&origin.user);
-        let device = hot.and_then(|hot| hot.user.devices.get(origin.device));
-        if device.is_some_and(|device| device.queue.range_count() > 0) {
+    fn queue_ask_if_waiting(&mut self, origin: &crate::mesh_frame::Origin, now: MonotonicNs) {
+        let hot = self.streams.users.get_mut(&origin.user);
+        let Some(device) = hot.and_then(|hot| hot.user.devices.get_mut(origin.device)) else { return };
+        // An idle device keeps no heap for what it was announced long ago.
+        device.queue.forget_announced(now);
+        if device.queue.range_count() > 0 {
             self.queue_ask(origin.user, origin.device);
         }
+    }
+
+    /// Lets the devices ask whose announcements were held back for long enough.
+    fn ask_for_held(&mut self, now: MonotonicNs) {
+        let mut held = std::mem::take(&mut self.held);
+        held.take_due(now, |user, device| self.queue_ask(user, device));
+        self.held = held;
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::CREDIT_FRAMES_MAX;
+use std::ops::RangeInclusive;
 
 const CONVERSATION: ConversationId = ConversationId([0x80; 16]);
 const OTHER: ConversationId = ConversationId([0x81; 16]);
@@ -8,6 +9,7 @@ struct Bench {
     queue: DeviceQueue,
     pool: WindowPool,
     told: Vec<QueueChange>,
+    now: MonotonicNs,
 }
 
 fn entry(conversation: ConversationId, sequence: u64) -> WindowEntry {
@@ -16,7 +18,8 @@ fn entry(conversation: ConversationId, sequence: u64) -> WindowEntry {
 
 impl Bench {
     fn new(credit: u16) -> Self {
-        let mut bench = Self { queue: DeviceQueue::default(), pool: WindowPool::new(64), told: Vec::new() };
+        let (queue, pool) = (DeviceQueue::default(), WindowPool::new(64));
+        let mut bench = Self { queue, pool, told: Vec::new(), now: MonotonicNs(0) };
         bench.connect(credit);
         bench
     }
@@ -65,9 +68,13 @@ impl Bench {
     }
 
     fn ask(&mut self) -> Option<u64> {
-        let ask = self.queue.next_ask(&self.pool)?;
+        let ask = self.queue.next_ask(&self.pool, self.now)?;
         self.queue.asked(&ask);
         Some(ask.from.0)
+    }
+
+    fn push_dirty(&mut self, answer: &Answer) -> Announcement {
+        self.queue.push_dirty(answer, 64, &mut self.pool, self.now)
     }
 
     fn range(&self) -> Option<(u64, u64)> {
@@ -182,14 +189,14 @@ fn a_dirty_stays_in_the_window_until_it_is_acknowledged() {
     bench.queue.answered();
     let answer =
         Answer { conversation: CONVERSATION, from: Sequence(1), covered: Sequence(900), complete: true };
-    assert_eq!(bench.queue.push_dirty(&answer, 64, &mut bench.pool), Some(PushNumber(1)));
+    assert_eq!(bench.push_dirty(&answer), Announcement::Push(PushNumber(1)));
     assert_eq!(bench.ask(), None);
     assert!(bench.queue.take_drain_done(), "announced is as good as pushed");
     bench.disconnect();
     bench.connect(2);
     assert_eq!(bench.ask(), Some(1), "not acknowledged: announced again");
     bench.queue.answered();
-    bench.queue.push_dirty(&answer, 64, &mut bench.pool);
+    bench.push_dirty(&answer);
     bench.acknowledge(1).unwrap();
     assert_eq!(bench.range(), None);
 }
@@ -207,7 +214,7 @@ fn an_acknowledgement_before_a_dirty_does_not_cover_it() {
     bench.queue.answered();
     let answer =
         Answer { conversation: CONVERSATION, from: Sequence(4), covered: Sequence(900), complete: true };
-    assert_eq!(bench.queue.push_dirty(&answer, 64, &mut bench.pool), Some(PushNumber(4)));
+    assert_eq!(bench.push_dirty(&answer), Announcement::Push(PushNumber(4)));
     bench.acknowledge(3).unwrap();
     let set = QueueChange::Set { conversation: CONVERSATION, from: Some(Sequence(4)) };
     assert_eq!(bench.told.last(), Some(&set));
@@ -322,10 +329,15 @@ struct Chaos {
     /// By conversation: the last sequence consumed.
     heads: Vec<u64>,
     told: Vec<QueueChange>,
-    /// Sequences that were pushed on this connection and not acknowledged, and all that were acknowledged.
-    pushed: Vec<(usize, u64)>,
+    now: MonotonicNs,
+    /// By conversation: when it was announced on this connection.
+    announced: BTreeMap<usize, MonotonicNs>,
+    /// Sequences that were pushed or announced on this connection and not acknowledged, and all that were acknowledged.
+    pushed: Vec<(usize, RangeInclusive<u64>)>,
     stored: BTreeSet<(usize, u64)>,
     acknowledged: u64,
+    /// Announcements that were held back.
+    held: usize,
 }
 
 impl Chaos {
@@ -336,9 +348,12 @@ impl Chaos {
             pool: WindowPool::new(6),
             heads: vec![0; 12],
             told: Vec::new(),
+            now: MonotonicNs(0),
+            announced: BTreeMap::new(),
             pushed: Vec::new(),
             stored: BTreeSet::new(),
             acknowledged: 0,
+            held: 0,
         }
     }
 
@@ -352,17 +367,21 @@ impl Chaos {
         let entry = entry(id(place as u64), self.heads[place]);
         let told = &mut self.told;
         if let Consumed::Push(_) = self.queue.consume(entry, &mut self.pool, |change| told.push(change)) {
-            self.pushed.push((place, entry.sequence.0));
+            self.pushed.push((place, entry.sequence.0..=entry.sequence.0));
         }
     }
 
     fn drain(&mut self) {
-        let Some(ask) = self.queue.next_ask(&self.pool) else { return };
+        self.now = self.now.after(self.below(10) as u64 * MonotonicNs::MILLISECOND);
+        let Some(ask) = self.queue.next_ask(&self.pool, self.now) else { return };
         let place = (0..self.heads.len()).find(|place| id(*place as u64) == ask.conversation).unwrap();
         self.queue.asked(&ask);
         let covered = self.heads[place].min(ask.from.0 + 2);
         if self.below(3) == 0 {
             self.consume();
+        }
+        if self.below(3) == 0 {
+            return self.announce(place, &ask);
         }
         let complete = covered >= self.heads[place];
         let answer =
@@ -373,7 +392,7 @@ impl Chaos {
         for sequence in ask.from.0..=covered {
             match self.queue.push_answered(entry(ask.conversation, sequence), false, &mut self.pool) {
                 Ok(None) => {}
-                Ok(Some(push)) => self.pushed.push((place, push.sequence.0)),
+                Ok(Some(push)) => self.pushed.push((place, push.sequence.0..=push.sequence.0)),
                 Err(NoCredit) => {
                     return self.queue.cut_answer(&answer, &self.pool, |change| told.push(change));
                 }
@@ -382,9 +401,29 @@ impl Chaos {
         self.queue.finish_answer(&answer, &self.pool, |change| told.push(change));
     }
 
+    /// The range is answered to be too long, up to its head.
+    fn announce(&mut self, place: usize, ask: &AskedRange) {
+        let covered = Sequence(self.heads[place]);
+        let answer = Answer { conversation: ask.conversation, from: ask.from, covered, complete: true };
+        self.queue.answered();
+        let next = self.queue.known(&ask.conversation).map(|progress| progress.next.0);
+        match self.queue.push_dirty(&answer, 10, &mut self.pool, self.now) {
+            Announcement::Push(_) => {
+                self.pushed.push((place, next.unwrap()..=covered.0));
+                let before = self.announced.insert(place, self.now);
+                let is_late = before.is_none_or(|before| self.now.since(before) >= MonotonicNs::SECOND);
+                assert!(is_late, "{place} was announced twice in a second");
+            }
+            Announcement::Held => self.held += 1,
+            Announcement::Nothing => {}
+        }
+    }
+
     fn acknowledge(&mut self) {
         let count = self.below(self.pushed.len() + 1);
-        self.stored.extend(self.pushed.drain(..count));
+        for (place, sequences) in self.pushed.drain(..count) {
+            self.stored.extend(sequences.map(|sequence| (place, sequence)));
+        }
         self.acknowledged += count as u64;
         let (told, number) = (&mut self.told, PushNumber(self.acknowledged));
         self.queue.acknowledge(number, &mut self.pool, |change| told.push(change)).unwrap();
@@ -396,6 +435,7 @@ impl Chaos {
             self.queue.disconnect(&mut self.pool, |change| told.push(change));
             self.check_durable();
             self.pushed.clear();
+            self.announced.clear();
             self.acknowledged = 0;
         } else {
             self.queue.connect(4);
@@ -424,22 +464,23 @@ impl Chaos {
         for (id, from) in self.queue.ranges() {
             assert!(ranges.get(&id).is_some_and(|said| *said <= from), "{id} from {from} is not told");
         }
-        for (place, sequence) in &self.pushed {
-            assert!(ranges.get(&id(*place as u64)).is_some_and(|said| said.0 <= *sequence));
+        for (place, sequences) in &self.pushed {
+            assert!(ranges.get(&id(*place as u64)).is_some_and(|said| said.0 <= *sequences.start()));
         }
     }
 }
 
 #[test]
 fn whatever_happens_the_stream_covers_what_is_not_acknowledged() {
+    let mut held = 0;
     for seed in 0..300 {
         let mut chaos = Chaos::new(seed);
         for _ in 0..400 {
-            match chaos.below(20) {
+            match chaos.below(60) {
                 0 => chaos.turn_over(),
-                1 if chaos.queue.is_connected() => chaos.check_crash(),
-                2..=6 => chaos.acknowledge(),
-                7..=12 => chaos.drain(),
+                1..=3 if chaos.queue.is_connected() => chaos.check_crash(),
+                4..=20 => chaos.acknowledge(),
+                21..=38 => chaos.drain(),
                 _ => chaos.consume(),
             }
             chaos.queue.assert_invariants();
@@ -454,5 +495,7 @@ fn whatever_happens_the_stream_covers_what_is_not_acknowledged() {
         let all: usize = chaos.heads.iter().map(|head| *head as usize).sum();
         assert_eq!((chaos.stored.len(), chaos.queue.range_count()), (all, 0), "seed {seed}");
         assert_eq!(chaos.pool.free_count(), 6);
+        held += chaos.held;
     }
+    assert!(held > 100, "{held} announcements were held back");
 }

@@ -232,6 +232,8 @@ impl Device {
             }
             ServerFrame::Deliver(record) => self.store(record.stamp.conversation, record.stamp.sequence.0),
             ServerFrame::Dirty(dirty) => {
+                let next = self.next.get(&dirty.conversation).copied().unwrap_or(1);
+                assert!(dirty.from.0 <= next, "what lies between is neither pushed nor announced");
                 self.announced.push((dirty.conversation, dirty.from, dirty.head));
                 self.next.insert(dirty.conversation, dirty.head.0 + 1);
             }

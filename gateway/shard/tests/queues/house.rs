@@ -21,7 +21,7 @@ const SEGMENT_BYTES: u32 = 512 * 1024;
 
 /// Steps that a write takes, and virtual time of a step.
 const WRITE_STEPS: u64 = 1;
-const STEP_NS: u64 = 5 * MonotonicNs::MILLISECOND;
+pub const STEP_NS: u64 = 5 * MonotonicNs::MILLISECOND;
 
 /// Bytes of a ring: four of the largest frames.
 const RING_BYTES: usize = 64 * 1024;
@@ -195,7 +195,7 @@ impl House {
         self.ready == usize::from(SHARDS)
     }
 
-    fn now(&self) -> Now {
+    pub fn now(&self) -> Now {
         let wall_ms = self.step * STEP_NS / MonotonicNs::MILLISECOND;
         let wall = WallMs(1_700_000_000_000 + wall_ms);
         Now { monotonic: MonotonicNs(self.step * STEP_NS + 1), wall }
@@ -213,6 +213,11 @@ impl House {
     /// A counter over all shards.
     pub fn count(&mut self, counter: Counter) -> u64 {
         self.shards.iter_mut().map(|shard| shard.stats().get(counter)).sum()
+    }
+
+    /// So many places of the tables of connections are left free, as where many others are connected.
+    pub const fn leave_places(&mut self, count: u32) {
+        self.next_place += count;
     }
 
     /// The socket of a device ends; what it had not acknowledged comes again.

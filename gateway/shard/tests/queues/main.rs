@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end by a panic")]
 
+mod announced;
 mod device;
 mod house;
 #[path = "../node/mod.rs"]
