@@ -5,6 +5,7 @@
 //! production crates carry no switch for the simulator.
 #![forbid(unsafe_code)]
 
+mod announced;
 mod checker;
 mod clock;
 mod device;

@@ -29,6 +29,7 @@ pub const REQUIRED: &[&str] = &[
     "queue_records",
     "ranges_asked",
     "ranges_announced",
+    "ranges_held",
     "generations_stale",
     "pushes_without_credit",
     "windows_turned_into_ranges",

@@ -1,5 +1,6 @@
 //! Connections between devices and shards: bytes in order, cut anywhere, or gone without a word.
 
+use crate::announced::Announced;
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_ids::ShardIndex;
 use tidegate_shard::{ConnectionId, ReceiveMode};
@@ -47,6 +48,8 @@ pub(crate) struct Line {
     pub(crate) deaf_down: bool,
     /// Bytes that the kernel took for a peer who is not there.
     pub(crate) kernel_bytes: usize,
+    /// Conversations that were announced on it.
+    pub(crate) announced: Announced,
 }
 
 /// A send that the gateway has in flight.
@@ -85,6 +88,7 @@ impl Network {
             deaf_up: false,
             deaf_down: false,
             kernel_bytes: 0,
+            announced: Announced::default(),
         };
         self.lines.insert(wire, line);
         (wire, self.hold(wire, shard))

@@ -3,7 +3,7 @@
 use crate::network::{KERNEL_BYTES_MAX, Wire};
 use crate::plan::{Fault, Planted};
 use crate::world::{MS, What, World};
-use tidegate_ids::ShardIndex;
+use tidegate_ids::{MonotonicNs, ShardIndex};
 use tidegate_shard::{ConnectionId, Event, Output, ReadRequest, ReadToken, ReceiveMode, TransferKey};
 use tidegate_storage_log::{PackedRecords, StagedBatch};
 
@@ -192,11 +192,15 @@ impl World {
             }
             return;
         }
+        let judged = line.announced.judge(&bytes, MonotonicNs(now), line.down_at == now);
         let arrives = (now + delay).max(line.down_at + 1).max(line.slow_until);
         line.down_at = arrives;
         let peer = line.peer;
         self.agenda.after(arrives - now, What::Down(wire, peer, bytes, left));
         self.agenda.after(arrives - now, What::SendDone(run, shard, connection, number));
+        if let Err(wrong) = judged {
+            self.blame(wrong);
+        }
     }
 
     /// A socket has left for another shard.
