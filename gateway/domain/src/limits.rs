@@ -19,6 +19,9 @@ pub const CREDIT_BYTES_MAX: u32 = 256 * 1024;
 /// them all at once, so past it the oldest is told with each that opens.
 pub const UNTOLD_RANGES_MAX: usize = 256;
 
+/// Records of an open range that are pushed before others have their turn (DESIGN 6), as many as a home answers at once.
+pub const TURN_RECORDS_MAX: u64 = 64;
+
 /// How long after a conversation was announced to a device it may be announced to it again (PROTOCOL, `Dirty`). What grows by
 /// hundreds of messages a second is announced each time that 64 of them have gathered otherwise, and each of these takes
 /// a push, an acknowledgement, a record of the queue and a duty that the device stores, for the same pages.

@@ -10,6 +10,7 @@
 //! touched, so a queue of ten thousand ranges holds up nobody.
 
 mod announced;
+mod turns;
 
 pub use announced::Announcement;
 
@@ -17,7 +18,8 @@ use crate::limits::UNTOLD_RANGES_MAX;
 use crate::{Window, WindowEntry, WindowPool};
 use announced::Announced;
 use std::collections::{BTreeMap, BTreeSet};
-use tidegate_ids::{ConversationId, MonotonicNs, PushNumber, Sequence};
+use tidegate_ids::{ConversationId, PushNumber, Sequence};
+use turns::Drained;
 
 /// When a range opened, among those of its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +138,8 @@ pub struct DeviceQueue {
     waiting_from: Opened,
     /// Ranges before it that have more.
     waiting: BTreeSet<Opened>,
+    /// The range that was asked for last.
+    drained: Option<Drained>,
     /// What was announced within the last second; a device to which nothing was has no heap for it.
     announced: Option<Box<Announced>>,
     window: Window,
@@ -155,6 +159,7 @@ impl Default for DeviceQueue {
             progress: BTreeMap::new(),
             waiting_from: Opened(0),
             waiting: BTreeSet::new(),
+            drained: None,
             announced: None,
             window: Window::new(1),
             link: Link::Down,
@@ -216,6 +221,7 @@ impl DeviceQueue {
         self.asked = None;
         self.progress.clear();
         self.waiting.clear();
+        self.drained = None;
         self.announced = None;
         while let Some(entry) = self.window.pop(pool, PushNumber(u64::MAX)) {
             self.open(entry.conversation, entry.sequence);
@@ -265,25 +271,6 @@ impl DeviceQueue {
         Consumed::Queued
     }
 
-    /// The next piece to ask for, computed from state: connected, credit, none in flight, something to ask that is
-    /// not held back. Asking is the caller's; a request that was refused leaves everything as it was, one that left is told to
-    /// [`DeviceQueue::asked`].
-    pub fn next_ask(&mut self, pool: &WindowPool, now: MonotonicNs) -> Option<AskedRange> {
-        self.release_held(now);
-        if self.link != Link::Up || self.asked.is_some() || !self.window.has_credit(pool) {
-            return None;
-        }
-        let opened = self.first_waiting()?;
-        let conversation = *self.order.get(&opened)?;
-        Some(AskedRange { conversation, from: self.known(&conversation)?.next })
-    }
-
-    /// The request for this range has left.
-    pub fn asked(&mut self, range: &AskedRange) {
-        assert!(self.asked.is_none(), "one request is in flight at a time");
-        self.asked = Some(range.conversation);
-    }
-
     /// An answer of this connection's generation has come, or its refusal: another may be asked.
     pub fn answered(&mut self) {
         self.asked = None;
@@ -319,6 +306,7 @@ impl DeviceQueue {
             return Err(NoCredit);
         }
         progress.next = entry.sequence.next();
+        self.note_drained(&entry.conversation);
         let number = self.window.push(pool, entry);
         Ok(Some(Push { number, sequence: entry.sequence }))
     }
@@ -370,7 +358,7 @@ impl DeviceQueue {
     /// Whether `DrainDone` is due: every range that waited has been pushed or announced. True once per connection.
     pub fn take_drain_done(&mut self) -> bool {
         let due = self.link == Link::Up && !self.drain_done && self.asked.is_none();
-        let done = due && self.held_until().is_none() && self.first_waiting().is_none();
+        let done = due && self.held_until().is_none() && self.next_waiting().is_none();
         self.drain_done |= done;
         done
     }
@@ -474,37 +462,6 @@ impl DeviceQueue {
     fn touch(&mut self, conversation: &ConversationId) -> Option<&mut Progress> {
         let range = self.ranges.get(conversation)?;
         Some(self.progress.entry(*conversation).or_insert(Progress::unknown(range.from)))
-    }
-
-    /// The oldest range that has more. Those behind the last one asked for were not touched, or opened since.
-    fn first_waiting(&mut self) -> Option<Opened> {
-        let again = self.waiting.first().copied();
-        if again.is_some() {
-            return again;
-        }
-        loop {
-            let (opened, conversation) = self.order.range(self.waiting_from..).next()?;
-            let (opened, conversation) = (*opened, *conversation);
-            self.waiting_from = Opened(opened.0 + 1);
-            self.settle(&conversation);
-            if self.waiting.contains(&opened) {
-                return Some(opened);
-            }
-        }
-    }
-
-    /// Notes whether a range that was looked at has more, and may be asked for.
-    fn settle(&mut self, conversation: &ConversationId) {
-        let Some(range) = self.ranges.get(conversation) else { return };
-        if range.opened >= self.waiting_from || self.link == Link::Down {
-            return;
-        }
-        let has_more = self.known(conversation).is_some_and(|progress| progress.has_more());
-        if has_more && !self.is_held(conversation) {
-            self.waiting.insert(range.opened);
-        } else {
-            self.waiting.remove(&range.opened);
-        }
     }
 
     /// Tells the oldest range that is untold: at once where the device is away, and where more is untold than a turn may

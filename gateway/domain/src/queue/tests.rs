@@ -1,6 +1,7 @@
 use super::*;
 use crate::CREDIT_FRAMES_MAX;
 use std::ops::RangeInclusive;
+use tidegate_ids::MonotonicNs;
 
 const CONVERSATION: ConversationId = ConversationId([0x80; 16]);
 const OTHER: ConversationId = ConversationId([0x81; 16]);
