@@ -7,6 +7,7 @@
 
 mod conversation;
 mod devices;
+mod fit;
 mod group_id;
 mod limits;
 mod membership;
@@ -21,6 +22,7 @@ mod window;
 
 pub use conversation::{Author, Change, Conversation, Record};
 pub use devices::{Device, Devices, Registration};
+pub use fit::{GivenUp, UserStateBytes};
 pub use group_id::group_id;
 pub use limits::{
     CREDIT_BYTES_MAX, CREDIT_FRAMES_MAX, DEVICE_UNSEEN_MS_MAX, DEVICES_PER_USER_MAX, DUPLICATES_ANSWERED_MAX,

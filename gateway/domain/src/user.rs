@@ -128,6 +128,15 @@ impl User {
         self.changes.insert(entry.version, conversation);
     }
 
+    /// Takes a conversation out of the list, which is a change of it: who has seen the list as it was may have seen a change
+    /// of this conversation counted that is never counted here, and versions must not fall behind what clients were told.
+    pub(crate) fn unlist(&mut self, conversation: &ConversationId) {
+        if let Some(entry) = self.conversations.remove(conversation) {
+            self.changes.remove(&entry.version);
+            self.version.0 += 1;
+        }
+    }
+
     /// The only mutation of what is durable: live, in recovery, and when the stream is loaded.
     pub fn apply(&mut self, record: &UserRecord) {
         match *record {
