@@ -1,38 +1,79 @@
 //! The fold of streams into a snapshot: the same `apply` as live and as in a load (DESIGN 1.2).
 //!
-//! A conversation's records are folded without their messages, so that a merge sorts little.
+//! A conversation's records are folded without their messages, so that a merge sorts little. A user's state is made to fit
+//! into an entry (decision 0021), a conversation's always does.
 
 use crate::bytes::{Reader, UserList, Writer};
+use crate::limits::{FOLDING_STATES, LARGE_USERS_NAMED_MAX};
 use crate::records::{FLAG_COUNTABLE, RecordKind, Sequenced, read_user};
-use crate::state::{read_conversation, read_part, read_user_state, write_conversation, write_user_state};
+use crate::state::{
+    USER_STATE_BYTES, read_conversation, read_part, read_user_state, write_conversation, write_user_state,
+};
 use crate::streams::HotConversation;
-use tidegate_domain::{Author, Change, Record, User, virtual_shard};
+use tidegate_domain::{Author, Change, GivenUp, Record, User, virtual_shard};
 use tidegate_ids::{Location, Sequence, StreamId, StreamKind, UserId, VirtualShard};
+use tidegate_storage_log::limits::SNAPSHOT_STATE_BYTES_MAX;
 use tidegate_storage_log::{Fold, RecordHead, RecordView};
 
 /// Stands for the kind of a record where a conversation is known to have gone further than its sound records.
 const LOST: u16 = u16::MAX;
 
 /// Folds streams for snapshots.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StreamFold {
     folding: Option<Folding>,
     /// Parts of a folded state that is not whole yet.
     parts: Vec<u8>,
     users: Vec<UserId>,
+    /// A user's state may be as large.
+    user_state_bytes_max: usize,
+    large: LargeUsers,
+}
+
+/// Users whose states would have been larger than an entry holds, and what they gave up for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LargeUsers {
+    /// How many there were.
+    pub users: u64,
+    /// Devices that have to synchronise from heads.
+    pub devices: u64,
+    /// Ranges that their queues had.
+    pub ranges: u64,
+    /// Conversations that are not listed any more.
+    pub conversations: u64,
+    /// The first of these users, each with what they gave up: 100 at most.
+    pub named: Vec<(UserId, GivenUp)>,
+}
+
+impl LargeUsers {
+    fn add(&mut self, user: UserId, given_up: GivenUp) {
+        self.users += 1;
+        self.devices += given_up.devices.len() as u64;
+        self.ranges += given_up.ranges as u64;
+        self.conversations += given_up.conversations as u64;
+        if self.named.len() < LARGE_USERS_NAMED_MAX {
+            self.named.push((user, given_up));
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Folding {
     Conversation(Box<HotConversation>),
-    User(Box<User>),
+    User(Box<User>, GivenUp),
+}
+
+impl Default for StreamFold {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Folding {
     fn new(stream: &StreamId) -> Option<Self> {
         match stream.kind()? {
             StreamKind::Conversation(id) => Some(Self::Conversation(Box::new(HotConversation::new(id)))),
-            StreamKind::User(id) => Some(Self::User(Box::new(User::new(id)))),
+            StreamKind::User(id) => Some(Self::User(Box::new(User::new(id)), GivenUp::default())),
             _ => None,
         }
     }
@@ -42,7 +83,27 @@ impl StreamFold {
     /// A fold that has not begun.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_user_state_bytes_max(SNAPSHOT_STATE_BYTES_MAX)
+    }
+
+    /// A fold whose users have smaller states than an entry holds, for tests.
+    #[must_use]
+    pub fn with_user_state_bytes_max(user_state_bytes_max: usize) -> Self {
+        assert!(user_state_bytes_max <= SNAPSHOT_STATE_BYTES_MAX, "an entry holds no more");
+        let (folding, parts, users) = (None, Vec::new(), Vec::new());
+        Self { folding, parts, users, user_state_bytes_max, large: LargeUsers::default() }
+    }
+
+    /// Whose states have been made to fit until now.
+    #[must_use]
+    pub const fn large_users(&self) -> &LargeUsers {
+        &self.large
+    }
+
+    /// The same, once the fold has done its work.
+    #[must_use]
+    pub fn into_large_users(self) -> LargeUsers {
+        self.large
     }
 
     fn take_state(&mut self, kind: RecordKind, part: &[u8]) -> Option<()> {
@@ -61,23 +122,30 @@ impl StreamFold {
                     (hot.conversation, hot.spine) = (conversation, spine);
                 }
             }
-            (Folding::User(user), RecordKind::UserState) => **user = read_user_state(&self.parts)?,
+            (Folding::User(user, given_up), RecordKind::UserState) => {
+                // Memory has lost nothing.
+                (**user, *given_up) = (read_user_state(&self.parts)?, GivenUp::default());
+            }
             _ => return None,
         }
         Some(())
     }
 
     fn take_record(&mut self, kind: RecordKind, location: Location, bytes: &[u8]) -> Option<()> {
-        let Self { folding, users, .. } = self;
+        let Self { folding, users, user_state_bytes_max, .. } = self;
         match folding.as_mut()? {
             Folding::Conversation(hot) => {
                 let (record, prev) = read_reduced(kind, location, bytes, users)?;
                 hot.fold(&record, prev);
             }
-            Folding::User(user) => {
+            Folding::User(user, given_up) => {
                 let head = RecordHead { kind: kind as u16, ..RecordHead::default() };
                 let view = RecordView { location, placement: Default::default(), head, body: bytes };
                 user.apply(&read_user(&view)?);
+                // What a user collects between two snapshots is bounded by the logs only, and memory is not as large.
+                if user.state_bytes(&USER_STATE_BYTES) > *user_state_bytes_max * FOLDING_STATES {
+                    user.make_fit(*user_state_bytes_max, &USER_STATE_BYTES, given_up);
+                }
             }
         }
         Some(())
@@ -118,7 +186,7 @@ impl Fold for StreamFold {
             Some(Folding::Conversation(hot)) => read_conversation(base).map(|(conversation, spine)| {
                 (hot.conversation, hot.spine) = (conversation, spine);
             }),
-            Some(Folding::User(user)) => read_user_state(base).map(|known| **user = known),
+            Some(Folding::User(user, _)) => read_user_state(base).map(|known| **user = known),
             None => None,
         };
         // Its checksum holds and so does its version: going on would write a snapshot that has forgotten a stream.
@@ -154,7 +222,11 @@ impl Fold for StreamFold {
                 }
                 known
             }
-            Some(Folding::User(user)) => {
+            Some(Folding::User(mut user, mut given_up)) => {
+                user.make_fit(self.user_state_bytes_max, &USER_STATE_BYTES, &mut given_up);
+                if !given_up.is_nothing() {
+                    self.large.add(user.id, given_up);
+                }
                 let known = user.devices.count() > 0 || !user.conversations().is_empty();
                 if known {
                     write_user_state(&user, out);
@@ -205,34 +277,5 @@ fn read_reduced<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tidegate_ids::ConversationId;
-
-    /// A segment went bad under a running gateway, and the snapshot over it forgot that its last records had been given
-    /// sequences.
-    #[test]
-    fn what_is_lost_at_the_end_keeps_its_places() {
-        let id = ConversationId::direct(UserId(1), UserId(2));
-        let stream = StreamId::conversation(id);
-        let near = Location::new(3, 4097);
-        let mut fold = StreamFold::new();
-        let mut lost = Vec::new();
-        assert!(fold.reduce_lost(&stream, Sequence(7), &mut lost));
-        fold.begin(&stream, None);
-        fold.apply(near, &lost);
-        let mut state = Vec::new();
-        assert!(fold.finish(&mut state));
-        let Some((conversation, spine)) = read_conversation(&state) else { panic!("a state") };
-        assert_eq!((conversation.last, spine.count(), spine.last()), (Sequence(7), 7, near));
-        // Records that are known already are not lost again.
-        fold.begin(&stream, Some(&state));
-        fold.apply(Location::new(4, 513), &lost);
-        let mut again = Vec::new();
-        assert!(fold.finish(&mut again) && again == state);
-        assert!(
-            !fold.reduce_lost(&StreamId::user(UserId(1)), Sequence(7), &mut lost),
-            "users have no sequences"
-        );
-    }
-}
+#[path = "fold/tests.rs"]
+mod tests;

@@ -55,7 +55,7 @@ pub use boot::{LogEnd, Recovery, ShardSeed, is_let_go};
 pub use counters::{Counter, LATENCY_BUCKETS, ShardStats, latency_bucket_ns};
 pub use erased::has_content;
 pub use event::{ConnectionId, Event, ReadToken, TransferKey};
-pub use fold::StreamFold;
+pub use fold::{LargeUsers, StreamFold};
 pub use limits::{MESH_FRAME_BYTES_MAX, ShardLimits, TICK_MS};
 pub use output::{Output, ReadRequest, ReceiveMode};
 pub use port::{Claims, Lane, MeshPort, TokenError, TokenVerifier};

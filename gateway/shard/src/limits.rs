@@ -46,6 +46,13 @@ pub const USER_RECORDS_PER_STATE: u64 = 32;
 /// has all of it in their stream, and the next snapshot makes a state of that off the shard's thread.
 pub const STATE_ENTRIES_MAX: usize = 4096;
 
+/// How often the largest state a user may have while their records are folded for a snapshot: two of 16 MiB are 1.4 million
+/// ranges, about 130 MiB of memory. More is given up before all records are folded.
+pub const FOLDING_STATES: usize = 2;
+
+/// Users that a snapshot names of those whose states were too large; the others are counted.
+pub const LARGE_USERS_NAMED_MAX: usize = 100;
+
 /// Entries of users' states and streams that are folded in a turn, of all loads together: a user with a hundred thousand
 /// ranges takes fifty turns of some hundred microseconds, and holds up nobody.
 pub const LOAD_ENTRIES_PER_TURN: usize = 2048;

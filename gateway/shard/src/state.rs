@@ -5,18 +5,46 @@
 use crate::bytes::{Reader, Writer};
 use crate::mesh_frame::{read_stay, write_stay};
 use tidegate_domain::{
-    Author, Conversation, ConversationEntry, DeviceNumbers, LastCommand, Membership, QueueChange, User,
+    Author, Conversation, ConversationEntry, DeviceNumbers, INTERVALS_PER_GROUP_MAX, LastCommand, Membership,
+    NUMBERS_PER_CONVERSATION_MAX, QueueChange, User, UserStateBytes,
 };
 use tidegate_ids::{
     ClientId, CommandNumber, ConversationId, Countable, DeviceId, Location, Sequence, UserId, UserVersion,
 };
 use tidegate_storage_log::Spine;
+use tidegate_storage_log::limits::{PAGE_RECORDS_MAX, SNAPSHOT_STATE_BYTES_MAX, SPINE_ROOTS_MAX};
 
 /// Bytes of a state in one record.
 pub(crate) const STATE_PART_BYTES: usize = 64 * 1024;
 
 /// Bytes before a part's content: which part, of how many.
 pub(crate) const PART_HEADER_BYTES: usize = 4;
+
+/// What the parts of a user's state take in it.
+pub(crate) const USER_STATE_BYTES: UserStateBytes =
+    UserStateBytes { user: 8 + 8 + 4 + 4, device: 3 * 8 + 4, range: 16 + 8, conversation: 16 + 3 * 8 };
+
+/// A conversation's state without numbers, stays and spine.
+const CONVERSATION_BYTES: usize = 16 + 3 * 8 + 8 + 1 + 2 * 8 + 16 + 4 + 4 + RESERVED.len();
+/// The last number of a device in it.
+const NUMBER_BYTES: usize = 4 * 8;
+/// A stay in it.
+const STAY_BYTES: usize = 3 * 8;
+/// The largest spine: how many records it has, and its roots.
+const SPINE_BYTES_MAX: usize = 8 + 8 * SPINE_ROOTS_MAX;
+
+/// The largest state of a conversation: 705 KiB.
+const CONVERSATION_BYTES_MAX: usize = CONVERSATION_BYTES
+    + NUMBERS_PER_CONVERSATION_MAX * NUMBER_BYTES
+    + INTERVALS_PER_GROUP_MAX * STAY_BYTES
+    + SPINE_BYTES_MAX;
+
+// What has no rule that makes it smaller fits as it is.
+const _: () = assert!(CONVERSATION_BYTES_MAX <= SNAPSHOT_STATE_BYTES_MAX);
+const _: () = assert!(CONVERSATION_BYTES_MAX.div_ceil(STATE_PART_BYTES) <= PAGE_RECORDS_MAX as usize);
+// So do the parts of a user's state in one chain, which is how they are read: one that a shard writes for want of a log has
+// what memory holds, and no more than parts can be counted.
+const _: () = assert!(PAGE_RECORDS_MAX <= u16::MAX as u32);
 
 /// The header of part `index` of `count`.
 pub(crate) fn part_header(index: usize, count: usize) -> [u8; PART_HEADER_BYTES] {
@@ -207,6 +235,8 @@ mod tests {
         }
         let mut bytes = Vec::new();
         write_conversation(&group, &spine, &mut bytes);
+        let listed_bytes = NUMBER_BYTES + 2 * STAY_BYTES + spine.encoded_len();
+        assert_eq!(bytes.len(), CONVERSATION_BYTES + listed_bytes);
         assert_eq!(read_conversation(&bytes), Some((group, spine)));
         (0..bytes.len()).for_each(|len| assert_eq!(read_conversation(&bytes[..len]), None));
     }
@@ -252,6 +282,7 @@ mod tests {
         user.apply(&UserRecord::Seen { device: DeviceId(1), time: WallMs(8) });
         let mut bytes = Vec::new();
         write_user_state(&user, &mut bytes);
+        assert_eq!(bytes.len(), user.state_bytes(&USER_STATE_BYTES));
         let mut again = Vec::new();
         write_user_state(&read_user_state(&bytes).unwrap(), &mut again);
         assert_eq!(again, bytes);
