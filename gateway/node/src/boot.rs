@@ -169,6 +169,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
     let threads = rings::spawn(&ground.ring, &ground.cpus, ground.shards)?;
     let recovered = recover(&mut dir, Route::new(ground.shards))?;
     board.note_recovery(recovered.damage_count, recovered.lost_count, recovered.is_renewed);
+    board.note_large_users(&recovered.large_users);
     let space = SpaceWatch::start(dir.path().to_owned(), config.storage.free_bytes_min)
         .map_err(BootError::system("start the thread that watches free space"))?;
     let keeper = ErasureKeeper::open(&dir)?;

@@ -2,6 +2,7 @@
 //!
 //! No shard ever waits for it. What it fails at is tried again; until then logs and locators grow.
 
+use crate::large_users::tell_large;
 use crate::limits::{SNAPSHOT_DAMAGE_READS, SNAPSHOT_PASS_BYTES_MAX, SNAPSHOT_RETRY};
 use crate::stats::Board;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 use tidegate_ids::{LogId, Position, ShardIndex};
-use tidegate_shard::{ClosedSegment, SnapshotPlanner, StreamFold, is_let_go};
+use tidegate_shard::{ClosedSegment, LargeUsers, SnapshotPlanner, StreamFold, is_let_go};
 use tidegate_storage_files::{
     BuildError, CoveredSegments, Refolded, SegmentTails, SnapshotBuilt, SnapshotFile, SnapshotPlan,
     Snapshots, return_free_memory,
@@ -336,8 +337,8 @@ impl Work {
     fn make(&mut self, plan: &tidegate_shard::SnapshotPlan, stop: &AtomicBool) -> Option<Arc<SnapshotFile>> {
         let Setup { snapshots, planner, known_damage, board, .. } = &mut self.setup;
         let began = Instant::now();
-        match build(snapshots, plan, known_damage, &self.late_damage, stop) {
-            Ok(built) => {
+        match build(snapshots, plan, known_damage, &self.late_damage, stop, StreamFold::new()) {
+            Ok((built, large)) => {
                 planner.made(&plan.covered);
                 let file = built.file;
                 (self.wanted, self.rebuilds) = (false, false);
@@ -353,6 +354,8 @@ impl Work {
                     "made a snapshot in {seconds:.3} s"
                 );
                 board.note_snapshot(&file);
+                board.note_large_users(&large);
+                tell_large(number, &large);
                 self.let_go();
                 Some(file)
             }
@@ -368,14 +371,16 @@ impl Work {
     }
 }
 
-/// Folds what is planned on top of the newest snapshot.
+/// Folds what is planned on top of the newest snapshot. Whose states were too large is told by who has the snapshot: one that
+/// is not made has taken nothing from anybody.
 pub(crate) fn build(
     snapshots: &mut Snapshots,
     plan: &tidegate_shard::SnapshotPlan,
     known_damage: &[u32],
     late_damage: &[u32],
     stop: &AtomicBool,
-) -> Result<SnapshotBuilt, BuildError> {
+    mut fold: StreamFold,
+) -> Result<(SnapshotBuilt, LargeUsers), BuildError> {
     let plan = SnapshotPlan {
         segments: &plan.segments,
         covered: plan.covered.clone(),
@@ -384,5 +389,9 @@ pub(crate) fn build(
         late_damage,
         memory_bytes: MERGE_BYTES_DEFAULT,
     };
-    snapshots.build(&plan, &mut StreamFold::new(), stop)
+    let built = snapshots.build(&plan, &mut fold, stop)?;
+    Ok((built, fold.into_large_users()))
 }
+
+#[cfg(test)]
+mod tests;

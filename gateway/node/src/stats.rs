@@ -12,13 +12,13 @@ pub use json::render as to_json;
 pub use prometheus::Exporter;
 
 use figures::{
-    ERASURES_PENDING, ERASURES_RECORDS, RECOVERY_DAMAGE, SNAPSHOTS_FAILED, SNAPSHOTS_SET_ASIDE,
+    ERASURES_PENDING, ERASURES_RECORDS, LARGE_USERS, RECOVERY_DAMAGE, SNAPSHOTS_FAILED, SNAPSHOTS_SET_ASIDE,
     retention_values,
 };
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-use tidegate_shard::LATENCY_BUCKETS;
+use tidegate_shard::{LATENCY_BUCKETS, LargeUsers};
 use tidegate_storage_files::{RetentionCounters, SnapshotFile};
 
 /// What the process is doing.
@@ -161,6 +161,14 @@ impl Board {
     /// Notes that a snapshot was damaged and set aside.
     pub fn note_snapshot_set_aside(&self) {
         self.process[SNAPSHOTS_SET_ASIDE].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes what users gave up so that a snapshot could be made.
+    pub fn note_large_users(&self, large: &LargeUsers) {
+        let cells = self.process[LARGE_USERS..].iter();
+        for (cell, value) in cells.zip([large.users, large.devices, large.conversations]) {
+            cell.fetch_add(value, Ordering::Relaxed);
+        }
     }
 
     /// Notes how much damage the start has found, how much of it may have held the newest record of a conversation, and

@@ -1,13 +1,14 @@
 //! Recovery: the newest snapshot, and every log of every epoch behind it walked once, with lines that say how far it is.
 
 use super::BootError;
+use crate::large_users::tell_large;
 use crate::snapshots;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tidegate_domain::Route;
 use tidegate_ids::LogId;
-use tidegate_shard::{ClosedSegment, LogEnd, Recovery, ShardSeed, SnapshotPlanner};
+use tidegate_shard::{ClosedSegment, LargeUsers, LogEnd, Recovery, ShardSeed, SnapshotPlanner, StreamFold};
 use tidegate_storage_files::{
     DataDir, OpenError, Progress, RecoverError, RecoveredLog, Snapshots, recover_after,
 };
@@ -33,6 +34,8 @@ pub(super) struct Recovered {
     pub(super) lost_count: u64,
     /// Whether that was not known yet, and was answered with a new incarnation.
     pub(super) is_renewed: bool,
+    /// Whose states were too large for a snapshot that was made again.
+    pub(super) large_users: LargeUsers,
 }
 
 /// What one pass found.
@@ -93,7 +96,7 @@ pub(super) fn recover(dir: &mut DataDir, route: Route) -> Result<Recovered, Boot
         tracing::error!("{bad}");
     }
     let epochs: Vec<(u32, u16)> = dir.epochs().iter().map(|epoch| (epoch.number, epoch.shards)).collect();
-    let mut made_again = false;
+    let mut made_again: Option<LargeUsers> = None;
     let mut lost = Lost::default();
     let pass = loop {
         let newest = snapshots.newest().map(|newest| (newest.number(), newest.header().covered.clone()));
@@ -116,11 +119,10 @@ pub(super) fn recover(dir: &mut DataDir, route: Route) -> Result<Recovered, Boot
                 if !pass.recovery.misses_snapshot() {
                     break pass;
                 }
-                if made_again {
+                if made_again.is_some() {
                     return Err(BootError::SnapshotLost(String::from("it holds less than the lost one")));
                 }
-                made_again = true;
-                make_again(&mut snapshots, &pass)?;
+                made_again = Some(make_again(&mut snapshots, &pass)?);
             }
         }
     };
@@ -144,6 +146,7 @@ pub(super) fn recover(dir: &mut DataDir, route: Route) -> Result<Recovered, Boot
         damage_count,
         lost_count,
         is_renewed,
+        large_users: made_again.unwrap_or_default(),
     })
 }
 
@@ -198,7 +201,7 @@ fn walk(
 }
 
 /// Folds from the logs what a snapshot held that is lost.
-fn make_again(snapshots: &mut Snapshots, pass: &Pass) -> Result<(), BootError> {
+fn make_again(snapshots: &mut Snapshots, pass: &Pass) -> Result<LargeUsers, BootError> {
     let lost = |what: &dyn std::fmt::Display| BootError::SnapshotLost(what.to_string());
     let Some(plan) = pass.planner.plan(u64::MAX) else { return Err(lost(&"no segment is there to fold")) };
     tracing::warn!(
@@ -206,8 +209,10 @@ fn make_again(snapshots: &mut Snapshots, pass: &Pass) -> Result<(), BootError> {
         "the newest snapshot is lost: it is made again from the logs"
     );
     let stop = AtomicBool::new(false);
-    snapshots::build(snapshots, &plan, &pass.known_damage, &[], &stop).map_err(|error| lost(&error))?;
-    Ok(())
+    let built = snapshots::build(snapshots, &plan, &pass.known_damage, &[], &stop, StreamFold::new());
+    let (built, large) = built.map_err(|error| lost(&error))?;
+    tell_large(built.file.number(), &large);
+    Ok(large)
 }
 
 /// A cut is what a crash leaves and no loss; damage is.

@@ -46,7 +46,7 @@ const fn process_figure(path: &'static str, kind: Kind, help: &'static str) -> F
 }
 
 /// Figures of the process, not of a shard.
-pub const PROCESS_FIGURES: [Figure; 11] = [
+pub const PROCESS_FIGURES: [Figure; 14] = [
     process_figure("snapshot.number", Kind::Gauge, "Number of the newest snapshot, 0 without any"),
     process_figure("snapshot.streams", Kind::Gauge, "Streams in the newest snapshot"),
     process_figure("snapshot.bytes", Kind::Gauge, "Bytes of the newest snapshot"),
@@ -70,6 +70,21 @@ pub const PROCESS_FIGURES: [Figure; 11] = [
         "Ranges of records that are to be erased and may be on the disk",
     ),
     process_figure("erasures.records", Kind::Counter, "Records erased on request since the start"),
+    process_figure(
+        "snapshot.large_users",
+        Kind::Counter,
+        "Times a user's state was too large for a snapshot and was made to fit",
+    ),
+    process_figure(
+        "snapshot.devices_forgotten",
+        Kind::Counter,
+        "Devices that went with their queues for it, and synchronise when they are new to the gateway",
+    ),
+    process_figure(
+        "snapshot.conversations_unlisted",
+        Kind::Counter,
+        "Conversations that went from users' lists for it",
+    ),
 ];
 
 /// Figures of the thread that lets old messages go, in the order of [`retention_values`].
@@ -109,6 +124,9 @@ pub(super) const SNAPSHOTS_SET_ASIDE: usize = 8;
 pub(super) const ERASURES_PENDING: usize = 9;
 /// The place of the count of erased records.
 pub(super) const ERASURES_RECORDS: usize = 10;
+
+/// The first place of what users gave up for snapshots: how many users, devices, conversations.
+pub(super) const LARGE_USERS: usize = 11;
 
 /// What the pump counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

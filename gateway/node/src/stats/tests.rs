@@ -4,7 +4,7 @@ use super::*;
 use std::collections::HashSet;
 use std::sync::Arc;
 use tidegate_schema::ErrorCode;
-use tidegate_shard::{Counter, ShardStats};
+use tidegate_shard::{Counter, LargeUsers, ShardStats};
 use tidegate_storage_files::RetentionFigures;
 
 fn stats(sockets: u64) -> ShardStats {
@@ -76,6 +76,22 @@ fn what_a_start_lost_is_told() {
         (&9.into(), &2.into(), &1.into())
     );
     assert_eq!((&json["snapshot"]["set_aside"], &json["snapshot"]["failures"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn what_users_gave_up_for_snapshots_adds_up() {
+    let board = Board::new(1);
+    let large = LargeUsers { users: 2, devices: 7, conversations: 5, ..LargeUsers::default() };
+    board.note_large_users(&large);
+    board.note_large_users(&large);
+    let snapshot = to_json(&board)["snapshot"].clone();
+    let told = |name: &str| snapshot[name].as_u64();
+    assert_eq!(
+        ["large_users", "devices_forgotten", "conversations_unlisted"].map(told),
+        [Some(4), Some(14), Some(10)]
+    );
+    let text = Exporter::new(Arc::new(board)).render().unwrap();
+    assert!(text.contains("tidegate_snapshot_devices_forgotten_total 14"), "{text}");
 }
 
 #[test]
