@@ -5,8 +5,8 @@ use tidegate_ids::{
     Attempt, ClientId, CommandNumber, ConversationId, DeviceId, PushNumber, RequestId, Sequence, UserId,
 };
 use tidegate_schema::{
-    Body, ClientState, Encoder, Frame, FrameHeader, GroupCreate, Hello, List, MessageFields, Send,
-    ServerFrame, frames,
+    Body, ClientState, ConversationList, ConversationPage, Encoder, Frame, FrameHeader, GetRange,
+    GroupCreate, Hello, List, ListOrder, MessageFields, RangeSpan, Resync, Send, ServerFrame, frames,
 };
 use tidegate_ws::{Decoder, Item, Role, client, encode};
 
@@ -31,6 +31,13 @@ pub struct Device {
     pub welcomed: bool,
     /// What the last Welcome said.
     pub ranges_waiting: u32,
+    /// And what to do before anything else.
+    pub resync: Resync,
+    /// It does so, and is synchronised then.
+    pub synchronises: bool,
+    pub synchronised: bool,
+    /// How far conversations go that the list has shown, while it has not fetched all of that.
+    to_fetch: VecDeque<(ConversationId, u64)>,
     pub drained: bool,
     pub credit: u16,
     /// Pushes after which it acknowledges; fewer only when nothing came for a step.
@@ -70,6 +77,10 @@ impl Device {
             online: true,
             welcomed: false,
             ranges_waiting: 0,
+            resync: Resync::None,
+            synchronises: false,
+            synchronised: true,
+            to_fetch: VecDeque::new(),
             drained: false,
             credit: 16,
             ack_every: 5,
@@ -229,6 +240,20 @@ impl Device {
             ServerFrame::Welcome(welcome) => {
                 self.welcomed = true;
                 self.ranges_waiting = welcome.ranges_waiting;
+                self.resync = welcome.resync;
+                self.synchronised = !self.synchronises || self.resync == Resync::None;
+                self.to_fetch.clear();
+                if !self.synchronised {
+                    self.list_after(None);
+                }
+            }
+            ServerFrame::ConversationPage(page) => self.take_rows(&page),
+            ServerFrame::Range(range) => {
+                range.iter().for_each(|record| {
+                    let stamp = record.unwrap().stamp;
+                    self.store(stamp.conversation, stamp.sequence.0);
+                });
+                self.fetch();
             }
             ServerFrame::Deliver(record) => self.store(record.stamp.conversation, record.stamp.sequence.0),
             ServerFrame::Dirty(dirty) => {
@@ -245,6 +270,39 @@ impl Device {
             ServerFrame::Error(error) => panic!("a command was refused: {:?}", error.code),
             _ => {}
         }
+    }
+
+    /// Asks for the page of the list behind a conversation.
+    fn list_after(&mut self, after: Option<ConversationId>) {
+        let order = ListOrder::LastActivity(Default::default());
+        self.request(&ConversationList { order, after, limit: 50 });
+    }
+
+    fn take_rows(&mut self, page: &ConversationPage<'_>) {
+        let mut last = None;
+        for row in page.rows {
+            self.to_fetch.push_back((row.conversation, row.head.0));
+            last = Some(row.conversation);
+        }
+        if page.more {
+            self.list_after(last);
+        } else {
+            self.fetch();
+        }
+    }
+
+    /// Asks for what it does not have of the first conversation that lacks something.
+    fn fetch(&mut self) {
+        while let Some((conversation, head)) = self.to_fetch.front().copied() {
+            let next = self.next.get(&conversation).copied().unwrap_or(1);
+            if next <= head {
+                let span = RangeSpan::Between(Sequence(next), Sequence(head));
+                self.request(&GetRange { conversation, span, limit: 100 });
+                return;
+            }
+            self.to_fetch.pop_front();
+        }
+        self.synchronised = true;
     }
 
     /// A record is stored: the next of its conversation, or one that was pushed already.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::{HASH_VERSION, virtual_shard};
 use tidegate_ids::{LogId, MonotonicNs, Now, ShardIndex, StreamId, StreamKind, WallMs};
 use tidegate_shard::{
-    ConnectionId, Counter, Event, Output, ReadRequest, ReadToken, ReceiveMode, Shard, ShardLimits,
-    ShardStats, StreamFold, TransferKey,
+    ConnectionId, Counter, Event, LargeUsers, Output, ReadRequest, ReadToken, ReceiveMode, Shard,
+    ShardLimits, ShardStats, StreamFold, TransferKey,
 };
 use tidegate_storage_log::{
     Covered, MemoryMedium, MemoryRuns, Merger, PageEnd, ReadError, ReadSpec, SegmentExtent, Snapshot,
@@ -48,6 +48,10 @@ pub struct Disk {
     medium: MemoryMedium,
     logs: BTreeMap<u32, LogId>,
     snapshots: Vec<Snapshot<Vec<u8>>>,
+    /// The largest state that a user may have in a snapshot, if not that of an entry.
+    pub user_state_bytes_max: Option<usize>,
+    /// Whose was too large in the newest.
+    pub large_users: LargeUsers,
 }
 
 impl Disk {
@@ -79,7 +83,8 @@ impl Disk {
             hash_version: HASH_VERSION as u16,
             covered,
         };
-        let mut fold = StreamFold::new();
+        let limited = self.user_state_bytes_max.map(StreamFold::with_user_state_bytes_max);
+        let mut fold = limited.unwrap_or_default();
         let mut merger = Merger::new(8 << 20, MemoryRuns::default());
         for (_, extent) in segments {
             merger.feed_segment(&fold, &mut self.medium, extent).unwrap();
@@ -87,6 +92,7 @@ impl Disk {
         let writer = SnapshotWriter::new(Vec::new(), &header).unwrap();
         let previous = self.snapshots.last().map(Snapshot::entries);
         let (bytes, _) = merger.finish(&mut fold, previous, writer).unwrap();
+        self.large_users = fold.into_large_users();
         Snapshot::open(bytes).unwrap()
     }
 }

@@ -7,6 +7,7 @@
 mod announced;
 mod device;
 mod house;
+mod large_user;
 #[path = "../node/mod.rs"]
 mod node;
 
