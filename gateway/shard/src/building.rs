@@ -4,7 +4,7 @@
 //! bytes, and each turn folds some of what all loads have (`LOAD_ENTRIES_PER_TURN`).
 
 use crate::records::read_user;
-use crate::state::UserStateReader;
+use crate::state::{STATE_PART_BYTES, UserStateReader};
 use crate::streams::HotUser;
 use std::collections::VecDeque;
 use tidegate_ids::{Location, StreamId, UserId};
@@ -70,10 +70,13 @@ impl BuildingUser {
         self.is_read = false;
     }
 
-    /// A folded state that holds everything up to a record of the stream; false if it is none.
-    pub(crate) fn take_state(&mut self, state: &[u8], through: Location) -> bool {
+    /// A folded state that holds everything up to a record of the stream; false if it is none. A large one is taken out of its
+    /// buffer: copying 16 MiB takes a turn some milliseconds, and the buffer would stay as large.
+    pub(crate) fn take_state(&mut self, state: &mut Vec<u8>, through: Location) -> bool {
         self.is_read = false;
-        self.state = UserStateReader::new(state.to_vec());
+        let is_large = state.len() > STATE_PART_BYTES;
+        let state = if is_large { std::mem::take(state) } else { state.clone() };
+        self.state = UserStateReader::new(state);
         self.folded = through;
         self.state.is_some()
     }

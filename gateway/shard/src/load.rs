@@ -145,7 +145,7 @@ impl Shard {
             let Some((_, _, part)) = read_part(record.body) else { continue };
             bytes.extend_from_slice(part);
         }
-        self.begin_from(stream, &bytes, Location::NONE, turn);
+        self.begin_from(stream, &mut bytes, Location::NONE, turn);
         self.scratch = bytes;
     }
 
@@ -173,7 +173,7 @@ impl Shard {
     pub(crate) fn on_load_snapshot(
         &mut self,
         stream: StreamId,
-        state: &[u8],
+        state: &mut Vec<u8>,
         end: &PageEnd,
         turn: &mut Turn<'_>,
     ) {
@@ -187,7 +187,7 @@ impl Shard {
     }
 
     /// Goes on from a folded state that holds everything up to a record of the stream.
-    fn begin_from(&mut self, stream: StreamId, state: &[u8], through: Location, turn: &mut Turn<'_>) {
+    fn begin_from(&mut self, stream: StreamId, state: &mut Vec<u8>, through: Location, turn: &mut Turn<'_>) {
         let Some(building) = self.building(&stream) else { return };
         let begun = match building {
             Building::Conversation(hot) => read_conversation(state).map(|(conversation, spine)| {

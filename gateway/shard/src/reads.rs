@@ -124,7 +124,7 @@ impl Shard {
         records.clear();
         match self.reads.reader.read_staging(&self.log, &spec, &mut records) {
             Err(ReadError::Elsewhere(_)) => self.read_elsewhere(purpose, ReadRequest::Page(spec)),
-            result => self.read_done(purpose, &records, result, turn),
+            result => self.read_done(purpose, &mut records, result, turn),
         }
         if self.reads.records.capacity() < records.capacity() {
             self.reads.records = records;
@@ -157,7 +157,7 @@ impl Shard {
     pub(crate) fn on_read_done(
         &mut self,
         token: ReadToken,
-        records: Vec<u8>,
+        mut records: Vec<u8>,
         result: Result<PageEnd, ReadError>,
         turn: &mut Turn<'_>,
     ) {
@@ -173,16 +173,19 @@ impl Shard {
                 self.doubt_read(read.purpose, turn);
             } else {
                 self.stats.add(Counter::ReadsDamaged, u64::from(is_damaged));
-                self.read_done(read.purpose, &records, result, turn);
+                self.read_done(read.purpose, &mut records, result, turn);
             }
         }
-        self.outputs.push_back(Output::Recycle { buffer: records });
+        // A large state was taken.
+        if records.capacity() > 0 {
+            self.outputs.push_back(Output::Recycle { buffer: records });
+        }
     }
 
     fn read_done(
         &mut self,
         purpose: ReadPurpose,
-        records: &[u8],
+        records: &mut Vec<u8>,
         result: Result<PageEnd, ReadError>,
         turn: &mut Turn<'_>,
     ) {

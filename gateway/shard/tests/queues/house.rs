@@ -26,6 +26,9 @@ pub const STEP_NS: u64 = 5 * MonotonicNs::MILLISECOND;
 /// Bytes of a ring: four of the largest frames.
 const RING_BYTES: usize = 64 * 1024;
 
+/// What a read of records brings at most, a small one too many included.
+const READ_BYTES_MAX: usize = (1 << 20) + 16 * 1024;
+
 /// Sizes so small that every limit is met.
 pub fn limits() -> ShardLimits {
     ShardLimits {
@@ -440,7 +443,9 @@ impl House {
                     self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
                 }
                 Output::Checkpointed { fed } => self.logs.planner.checkpointed(ShardIndex(shard), &fed),
-                Output::Recycle { .. } | Output::WantSnapshot | Output::Swept | Output::Stopped => {}
+                // Kept for the next read: a large state must not be copied out of it.
+                Output::Recycle { buffer } => assert!(buffer.len() <= READ_BYTES_MAX, "{}", buffer.len()),
+                Output::WantSnapshot | Output::Swept | Output::Stopped => {}
                 Output::Ready => self.ready += 1,
             }
         }
