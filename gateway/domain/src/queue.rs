@@ -405,6 +405,12 @@ impl DeviceQueue {
         }
     }
 
+    /// Forgets the range that opened first, of a queue that nobody needs any more; false if there is none.
+    pub(crate) fn forget_range(&mut self) -> bool {
+        let first = self.order.first_key_value().map(|(_, conversation)| *conversation);
+        first.inspect(|conversation| self.remove(conversation)).is_some()
+    }
+
     /// Checks what must always hold.
     pub fn assert_invariants(&self) {
         assert_eq!(self.ranges.len(), self.order.len());

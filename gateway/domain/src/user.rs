@@ -137,6 +137,28 @@ impl User {
         }
     }
 
+    /// Forgets so many ranges and conversations of somebody whom nobody needs in memory any more; true once all are gone. To let
+    /// go of half a million ranges at once takes some ten milliseconds.
+    pub fn forget_entries(&mut self, mut entries: usize) -> bool {
+        for device in self.devices.iter_mut() {
+            while device.queue.range_count() > 0 {
+                if entries == 0 {
+                    return false;
+                }
+                entries -= usize::from(device.queue.forget_range());
+            }
+        }
+        while let Some((version, conversation)) = self.changes.pop_first() {
+            if entries == 0 {
+                self.changes.insert(version, conversation);
+                return false;
+            }
+            self.conversations.remove(&conversation);
+            entries -= 1;
+        }
+        true
+    }
+
     /// The only mutation of what is durable: live, in recovery, and when the stream is loaded.
     pub fn apply(&mut self, record: &UserRecord) {
         match *record {
@@ -198,6 +220,30 @@ mod tests {
         user.apply(&register(3));
         let counts: Vec<usize> = user.devices.iter().map(|device| device.queue.range_count()).collect();
         assert_eq!(counts, [0, 1, 0]);
+    }
+
+    #[test]
+    fn somebody_large_is_forgotten_a_few_entries_at_a_time() {
+        let mut user = User::new(UserId(1));
+        for device in [1, 2].map(DeviceId) {
+            user.apply(&UserRecord::Registered { device, time: WallMs(1) });
+        }
+        for number in 0..10 {
+            let (conversation, at) = (ConversationId([0x80 + number; 16]), Sequence(1));
+            user.apply(&UserRecord::Joined { conversation, at });
+            user.apply(&UserRecord::WidenAll { except: None, conversation, from: at });
+        }
+        let entries = |user: &User| -> usize {
+            let ranges = user.devices.iter().map(|device| device.queue.range_count());
+            ranges.sum::<usize>() + user.conversations().len()
+        };
+        for left in [23, 16, 9, 2] {
+            assert!(!user.forget_entries(7));
+            assert_eq!(entries(&user), left);
+            user.devices.iter().for_each(|device| device.queue.assert_invariants());
+        }
+        assert!(user.forget_entries(7) && entries(&user) == 0);
+        assert!(user.changes.is_empty() && user.forget_entries(0));
     }
 
     #[test]

@@ -57,6 +57,13 @@ pub const LARGE_USERS_NAMED_MAX: usize = 100;
 /// ranges takes fifty turns of some hundred microseconds, and holds up nobody.
 pub const LOAD_ENTRIES_PER_TURN: usize = 2048;
 
+/// Entries of large users who leave memory that are forgotten in a turn.
+pub const LEAVING_ENTRIES_PER_TURN: usize = 2048;
+
+/// Large users who are leaving memory: some fifty megabytes each if their states fill an entry of a snapshot. Past it others
+/// make room for a newcomer.
+pub const LEAVING_USERS_MAX: usize = 2;
+
 /// Conversations that make room for one at most: the largest group has 8,192 stays, large ones 500. If these hold fewer the
 /// next insertion goes on, so what is above the limit is what those in between brought.
 pub const EVICTIONS_PER_INSERTION: usize = 32;

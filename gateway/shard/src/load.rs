@@ -6,7 +6,8 @@ use crate::commit::Waiting;
 use crate::counters::Counter;
 use crate::event::ConnectionId;
 use crate::limits::{
-    EVICTIONS_PER_INSERTION, LOAD_BYTES_MAX, LOAD_ENTRIES_PER_TURN, STATE_ENTRIES_MAX, USER_RECORDS_PER_STATE,
+    EVICTIONS_PER_INSERTION, LEAVING_ENTRIES_PER_TURN, LEAVING_USERS_MAX, LOAD_BYTES_MAX,
+    LOAD_ENTRIES_PER_TURN, STATE_ENTRIES_MAX, USER_RECORDS_PER_STATE,
 };
 use crate::output::ReadRequest;
 use crate::reads::ReadPurpose;
@@ -16,7 +17,7 @@ use crate::state::{read_conversation, read_part};
 use crate::streams::{HotConversation, HotUser};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
-use tidegate_domain::UserRecord;
+use tidegate_domain::{User, UserRecord};
 use tidegate_ids::{ConversationId, Location, Sequence, ShardIndex, StreamId, StreamKind, UserId};
 use tidegate_storage_log::{Direction, PackedRecords, PageEnd, ReadSpec, limits::PAGE_RECORDS_MAX};
 
@@ -56,11 +57,18 @@ pub(crate) struct Loads {
     loading: IdMap<StreamId, Load>,
     parked: usize,
     folding: Folding,
+    /// Large users who have left memory, with what is not forgotten of them yet.
+    leaving: Vec<User>,
 }
 
 impl Loads {
     pub(crate) fn new(hash: IdHash) -> Self {
-        Self { loading: IdMap::with_hasher(hash), parked: 0, folding: Folding::default() }
+        Self {
+            loading: IdMap::with_hasher(hash),
+            parked: 0,
+            folding: Folding::default(),
+            leaving: Vec::new(),
+        }
     }
 
     pub(crate) const fn parked(&self) -> usize {
@@ -279,7 +287,22 @@ impl Shard {
             let Some(stream) = self.loads.folding.queue.pop_front() else { break };
             self.fold_user(stream, turn);
         }
-        !self.loads.folding.queue.is_empty()
+        !self.loads.folding.queue.is_empty() | self.forget_leaving()
+    }
+
+    /// Forgets a part of who has left. True if there is more.
+    fn forget_leaving(&mut self) -> bool {
+        let leaving = &mut self.loads.leaving;
+        if leaving.last_mut().is_some_and(|user| user.forget_entries(LEAVING_ENTRIES_PER_TURN)) {
+            leaving.pop();
+        }
+        !leaving.is_empty()
+    }
+
+    /// Large users who have left memory and are not forgotten yet.
+    #[must_use]
+    pub const fn leaving_users(&self) -> usize {
+        self.loads.leaving.len()
     }
 
     /// Goes on with a user: folds what was read, asks for what follows, or finishes.
@@ -409,11 +432,15 @@ impl Shard {
     }
 
     fn evict_user(&mut self) -> bool {
-        let Some(id) = self.streams.users.victim(|hot| hot.sessions.is_empty()) else { return false };
+        let has_place = self.loads.leaving.len() < LEAVING_USERS_MAX;
+        let is_large = |hot: &HotUser| hot.entries() > STATE_ENTRIES_MAX;
+        let may_go = |hot: &HotUser| hot.sessions.is_empty() && (has_place || !is_large(hot));
+        let Some(id) = self.streams.users.victim(may_go) else { return false };
         if self.needs_state(id) && !self.write_user_state(id, tidegate_ids::WallMs(0)) {
             return false;
         }
-        self.streams.users.remove(&id);
+        let gone = self.streams.users.remove(&id);
+        self.loads.leaving.extend(gone.filter(is_large).map(|hot| hot.user));
         self.stats.count(Counter::Evictions);
         true
     }

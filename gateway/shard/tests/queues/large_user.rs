@@ -143,3 +143,28 @@ fn a_device_whose_queue_was_dropped_synchronises_after_a_crash_and_gets_everythi
     assert_eq!(u64::from(house.devices[third].ranges_waiting), BEHIND + 2);
     has_all(&mut house, third, &BTreeSet::from([3, 9]));
 }
+
+/// Half a million ranges were freed in the turn in which somebody else needed the place, and everybody on the shard waited.
+#[test]
+fn somebody_large_leaves_memory_over_many_turns() {
+    let limits = limits();
+    // 1,500 conversations, with a range each on three devices.
+    let (mut house, mut devices) = written_to(Stream::Hot, CONVERSATIONS_FEW, &limits);
+    let before = house.stats(1);
+    let mut turns = 0;
+    for user in users_at(1).skip(500_000).take(3 * limits.hot_users_max) {
+        house.devices.push(Device::new(user, 9));
+        let index = house.devices.len() - 1;
+        while !house.devices[index].welcomed {
+            house.run_step();
+            turns += house.shards[1].leaving_users();
+        }
+        leave(&mut house, index);
+        house.devices.pop();
+    }
+    assert_eq!(turns, 6000 / 2048, "and in the last one the rest");
+    assert_eq!(house.shards[1].leaving_users(), 0);
+    assert!(house.stats(1).get(Counter::Evictions) > before.get(Counter::Evictions));
+    let index = connect(&mut house, devices.remove(0));
+    assert_eq!(u64::from(house.devices[index].ranges_waiting), CONVERSATIONS_FEW, "it is read again");
+}
