@@ -84,8 +84,8 @@ const _: () = assert!(BATCH_BYTES_DEFAULT as usize > 2 * RECORD_BYTES_MAX);
 
 /// A snapshot's block of entries: what a cold stream costs to read. Four pages, some eighty entries of ordinary size.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 16 * 1024;
-/// The state of one stream: a user with ten devices of 10,000 ranges each, at 40 bytes, is 4 MB. A larger one ends the
-/// snapshot with an error, and the logs are kept.
+/// The state of one stream: a user with ten devices of 10,000 ranges each, at 24 bytes, is 3 MB. A larger one ends the
+/// snapshot with an error, and the logs are kept; so the fold gives none (decision 0021).
 pub const SNAPSHOT_STATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A block that holds one entry of the largest state.
 pub const SNAPSHOT_BLOCK_LENGTH_MAX: u32 = SNAPSHOT_STATE_BYTES_MAX as u32 + 64;
