@@ -14,6 +14,7 @@ pub const REQUIRED: &[&str] = &[
     "states_written",
     "streams_loaded",
     "snapshot_loads",
+    "devices_forgotten",
     "streams_evicted",
     "commands_refused_for_space",
     "reads_failed",

@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::gateway::DIRECTORY;
 use tidegate_domain::{HASH_VERSION, virtual_shard};
 use tidegate_ids::{Incarnation, Location, StreamId};
-use tidegate_shard::{SnapshotPlan, StreamFold};
+use tidegate_shard::{LargeUsers, SnapshotPlan, StreamFold};
 use tidegate_storage_log::{
     Covered, MemoryRuns, Merger, PageEnd, ReadError, Snapshot, SnapshotHeader, SnapshotWriter,
 };
@@ -16,6 +16,9 @@ const MERGE_BYTES: usize = 64 * 1024;
 /// How many are kept.
 const KEPT: usize = 2;
 
+/// The largest state of a user where that is met: the list of a busy user, and a few dozen ranges.
+pub(crate) const SMALL_USER_STATE_BYTES: usize = 900;
+
 /// Snapshots, the newest last.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
@@ -23,6 +26,10 @@ pub(crate) struct Snapshots {
     made: u64,
     /// A planted bug: the last segment is said to be held, and is not folded.
     pub(crate) hollow: bool,
+    /// The largest state of a user, if not that of an entry.
+    pub(crate) user_state_bytes_max: Option<usize>,
+    /// Devices whose queues were too large for it.
+    pub(crate) devices_forgotten: u64,
 }
 
 impl Snapshots {
@@ -46,7 +53,27 @@ impl Snapshots {
             hash_version: HASH_VERSION as u16,
             covered: plan.covered.clone(),
         };
-        let mut fold = StreamFold::new();
+        let small = self.user_state_bytes_max.map(StreamFold::with_user_state_bytes_max);
+        let (mut bytes, mut large) = self.fold(disk, plan, &header, small.unwrap_or_default())?;
+        if large.conversations > 0 {
+            // Who has a list too large by itself is not shown all of it, and the ledger wants everybody to have everything.
+            (bytes, large) = self.fold(disk, plan, &header, StreamFold::new())?;
+        }
+        self.devices_forgotten += large.devices;
+        self.kept.push(Snapshot::open(bytes).map_err(|error| format!("{error:?}"))?);
+        if self.kept.len() > KEPT {
+            self.kept.remove(0);
+        }
+        Ok(())
+    }
+
+    fn fold(
+        &self,
+        disk: &mut Disk,
+        plan: &SnapshotPlan,
+        header: &SnapshotHeader,
+        mut fold: StreamFold,
+    ) -> Result<(Vec<u8>, LargeUsers), String> {
         let mut merger = Merger::new(MERGE_BYTES, MemoryRuns::default());
         let count = plan.segments.len() - usize::from(self.hollow && plan.segments.len() > 1);
         for (_, extent) in &plan.segments[..count] {
@@ -55,14 +82,10 @@ impl Snapshots {
                 return Err(format!("damage in segment {}: {:?}", extent.segment, fed.damage));
             }
         }
-        let writer = SnapshotWriter::new(Vec::new(), &header).map_err(|error| format!("{error:?}"))?;
+        let writer = SnapshotWriter::new(Vec::new(), header).map_err(|error| format!("{error:?}"))?;
         let previous = self.kept.last().map(Snapshot::entries);
         let (bytes, _) = merger.finish(&mut fold, previous, writer).map_err(|error| format!("{error:?}"))?;
-        self.kept.push(Snapshot::open(bytes).map_err(|error| format!("{error:?}"))?);
-        if self.kept.len() > KEPT {
-            self.kept.remove(0);
-        }
-        Ok(())
+        Ok((bytes, fold.into_large_users()))
     }
 
     /// Reads a stream's entry as a reader thread would.

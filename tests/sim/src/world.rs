@@ -10,7 +10,7 @@ use crate::mesh::Port;
 use crate::network::{Network, Peer, Wire};
 use crate::plan::{Failure, Fault, Plan, Planted, Report, sizes_of};
 use crate::rogue::{Mood, Rogue};
-use crate::snapshots::Snapshots;
+use crate::snapshots::{SMALL_USER_STATE_BYTES, Snapshots};
 use crate::trace::kind_of;
 use tidegate_client::Encoder;
 use tidegate_ids::{DeviceId, MonotonicNs, ShardIndex, UserId};
@@ -134,6 +134,7 @@ impl World {
         let epochs = vec![(1, shards)];
         let mut snapshots = Snapshots::default();
         snapshots.hollow = plan.planted == Some(Planted::HollowSnapshot);
+        snapshots.user_state_bytes_max = plan.has_small_user_states().then_some(SMALL_USER_STATE_BYTES);
         let gateway = Gateway::boot(1, shards, &epochs, &mut disk, &mut snapshots, &sizes, &mut seeds)?;
         let devices = (0..DEVICES).map(|place| {
             let user = UserId(place as u64 % USERS + 1);
@@ -410,6 +411,7 @@ impl World {
     fn close_report(&mut self) {
         self.sum_marks();
         self.report.mark("sectors_lost", self.disk.sectors_lost);
+        self.report.mark("devices_forgotten", self.snapshots.devices_forgotten);
         self.report.records = self.ledger.records();
         self.report.devices = self.devices.len() as u64;
         for device in &self.devices {
