@@ -16,8 +16,9 @@ const MERGE_BYTES: usize = 64 * 1024;
 /// How many are kept.
 const KEPT: usize = 2;
 
-/// The largest state of a user where that is met: the list of a busy user, and a few dozen ranges.
-pub(crate) const SMALL_USER_STATE_BYTES: usize = 900;
+/// The largest state of a user where that is met, the first of these that holds everybody's list: beside it there is room for
+/// a few dozen ranges at most.
+const SMALL_USER_STATE_BYTES: [usize; 4] = [300, 450, 600, 900];
 
 /// Snapshots, the newest last.
 #[derive(Debug, Default)]
@@ -26,8 +27,8 @@ pub(crate) struct Snapshots {
     made: u64,
     /// A planted bug: the last segment is said to be held, and is not folded.
     pub(crate) hollow: bool,
-    /// The largest state of a user, if not that of an entry.
-    pub(crate) user_state_bytes_max: Option<usize>,
+    /// Entries are too small for the queues of some users.
+    pub(crate) are_small: bool,
     /// Devices whose queues were too large for it.
     pub(crate) devices_forgotten: u64,
 }
@@ -53,12 +54,17 @@ impl Snapshots {
             hash_version: HASH_VERSION as u16,
             covered: plan.covered.clone(),
         };
-        let small = self.user_state_bytes_max.map(StreamFold::with_user_state_bytes_max);
-        let (mut bytes, mut large) = self.fold(disk, plan, &header, small.unwrap_or_default())?;
-        if large.conversations > 0 {
-            // Who has a list too large by itself is not shown all of it, and the ledger wants everybody to have everything.
-            (bytes, large) = self.fold(disk, plan, &header, StreamFold::new())?;
-        }
+        // Who has a list too large by itself is not shown all of it, and the ledger wants everybody to have everything.
+        let small = SMALL_USER_STATE_BYTES.iter().filter(|_| self.are_small).copied();
+        let mut folds = small.map(StreamFold::with_user_state_bytes_max);
+        let (bytes, large) = loop {
+            let fold = folds.next();
+            let is_last = fold.is_none();
+            let (bytes, large) = self.fold(disk, plan, &header, fold.unwrap_or_default())?;
+            if is_last || large.conversations == 0 {
+                break (bytes, large);
+            }
+        };
         self.devices_forgotten += large.devices;
         self.kept.push(Snapshot::open(bytes).map_err(|error| format!("{error:?}"))?);
         if self.kept.len() > KEPT {

@@ -10,7 +10,7 @@ use crate::mesh::Port;
 use crate::network::{Network, Peer, Wire};
 use crate::plan::{Failure, Fault, Plan, Planted, Report, sizes_of};
 use crate::rogue::{Mood, Rogue};
-use crate::snapshots::{SMALL_USER_STATE_BYTES, Snapshots};
+use crate::snapshots::Snapshots;
 use crate::trace::kind_of;
 use tidegate_client::Encoder;
 use tidegate_ids::{DeviceId, MonotonicNs, ShardIndex, UserId};
@@ -134,7 +134,7 @@ impl World {
         let epochs = vec![(1, shards)];
         let mut snapshots = Snapshots::default();
         snapshots.hollow = plan.planted == Some(Planted::HollowSnapshot);
-        snapshots.user_state_bytes_max = plan.has_small_user_states().then_some(SMALL_USER_STATE_BYTES);
+        snapshots.are_small = plan.has_small_user_states();
         let gateway = Gateway::boot(1, shards, &epochs, &mut disk, &mut snapshots, &sizes, &mut seeds)?;
         let devices = (0..DEVICES).map(|place| {
             let user = UserId(place as u64 % USERS + 1);
