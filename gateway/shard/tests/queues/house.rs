@@ -26,8 +26,8 @@ pub const STEP_NS: u64 = 5 * MonotonicNs::MILLISECOND;
 /// Bytes of a ring: four of the largest frames.
 const RING_BYTES: usize = 64 * 1024;
 
-/// What a read of records brings at most, a small one too many included.
-const READ_BYTES_MAX: usize = (1 << 20) + 16 * 1024;
+/// A state that is larger is taken out of its read's buffer.
+const COPIED_STATE_BYTES_MAX: usize = 64 * 1024;
 
 /// Sizes so small that every limit is met.
 pub fn limits() -> ShardLimits {
@@ -142,6 +142,8 @@ pub struct House {
     /// Reads that were asked for of users' streams, and of conversations'.
     pub user_reads: u64,
     pub conversation_reads: u64,
+    /// The last large state that was read of a snapshot.
+    large_state: Option<Vec<u8>>,
     /// By shard: nothing is written any more, what is decided from here on is lost with the process.
     pub loses_writes: [bool; SHARDS as usize],
 }
@@ -182,6 +184,7 @@ impl House {
             most: Work::default(),
             user_reads: 0,
             conversation_reads: 0,
+            large_state: None,
             loses_writes: [false; SHARDS as usize],
         };
         for index in 0..SHARDS {
@@ -443,8 +446,10 @@ impl House {
                     self.done.push_back((self.step + 1, shard, Done::Read(token, records, result)));
                 }
                 Output::Checkpointed { fed } => self.logs.planner.checkpointed(ShardIndex(shard), &fed),
-                // Kept for the next read: a large state must not be copied out of it.
-                Output::Recycle { buffer } => assert!(buffer.len() <= READ_BYTES_MAX, "{}", buffer.len()),
+                Output::Recycle { buffer } => {
+                    let is_state = self.large_state.as_ref().is_some_and(|state| *state == buffer);
+                    assert!(!is_state, "a large state was copied, and its buffer is kept");
+                }
                 Output::WantSnapshot | Output::Swept | Output::Stopped => {}
                 Output::Ready => self.ready += 1,
             }
@@ -456,7 +461,13 @@ impl House {
         self.note_read(request);
         let mut records = Vec::new();
         let result = match request {
-            ReadRequest::Snapshot { stream } => return self.disk.read_snapshot(stream),
+            ReadRequest::Snapshot { stream } => {
+                let (state, end) = self.disk.read_snapshot(stream);
+                if state.len() > COPIED_STATE_BYTES_MAX {
+                    self.large_state = Some(state.clone());
+                }
+                return (state, end);
+            }
             ReadRequest::Page(spec) => read_page(&mut self.disk.medium, spec, &mut records),
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let extents = self.logs.until(log, *to);
