@@ -75,6 +75,9 @@ pub const COMPLETIONS_PER_TURN: usize = 512;
 /// How often a shard says at most that its reads meet damage: a bad disk must not fill the other one with lines.
 pub const DAMAGE_LINE_INTERVAL_NS: u64 = 10_000_000_000;
 
+/// How often a shard tells at most that its snapshot cannot be read: all of it is read for that.
+pub const SUSPICION_INTERVAL_NS: u64 = 10_000_000_000;
+
 /// Buffers of reads kept for reuse by a shard: as many reads as are usual at once. Others are freed.
 pub const READ_BUFFERS_KEPT: usize = 16;
 

@@ -7,7 +7,9 @@
 mod outputs;
 
 use crate::clock::Clock;
-use crate::limits::{COMPLETIONS_PER_TURN, DAMAGE_LINE_INTERVAL_NS, PUBLISH_INTERVAL_MS};
+use crate::limits::{
+    COMPLETIONS_PER_TURN, DAMAGE_LINE_INTERVAL_NS, PUBLISH_INTERVAL_MS, SUSPICION_INTERVAL_NS,
+};
 use crate::port::Rings;
 use crate::scans::Scans;
 use crate::segments::Segments;
@@ -112,6 +114,8 @@ struct Core {
     is_ready: bool,
     /// When damage is said again.
     next_damage_line: MonotonicNs,
+    /// When a snapshot that cannot be read is told of again.
+    next_suspicion: MonotonicNs,
     counters: PumpCounters,
 }
 
@@ -162,6 +166,7 @@ impl Pump {
             look: true,
             is_ready: false,
             next_damage_line: MonotonicNs(0),
+            next_suspicion: MonotonicNs(0),
             counters: PumpCounters::default(),
         };
         Self {
@@ -400,6 +405,7 @@ impl Core {
             match reply.result {
                 Err(ReadError::Damaged(at)) if at == Location::SNAPSHOT => {
                     self.tell_damage(now, &"a stream's entry in the snapshot cannot be read");
+                    self.suspect_snapshot(now);
                 }
                 Err(error @ ReadError::Damaged(_)) => self.tell_damage(now, &error),
                 Ok(end) if end.damaged > 0 => {
@@ -419,6 +425,17 @@ impl Core {
             let token = ReadToken(reply.token);
             let event = Event::ReadDone { token, records: reply.records, result: Ok(reply.end) };
             self.shard.handle(event, now, &mut self.mesh);
+        }
+    }
+
+    /// Has the snapshot looked through by the thread that can make it again, now and then: nobody whose entry is lost is served
+    /// until it has.
+    fn suspect_snapshot(&mut self, now: Now) {
+        if now.monotonic >= self.next_suspicion
+            && let Some(snapshot) = &self.snapshot
+        {
+            self.next_suspicion = now.monotonic.after(SUSPICION_INTERVAL_NS);
+            self.tell_snapshots(Told::Suspect(snapshot.number()));
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Told {
     Wanted,
     /// A shard has forgotten what the newest snapshot holds.
     Swept(ShardIndex),
+    /// An entry of this snapshot cannot be read.
+    Suspect(u64),
     /// Two snapshots should hold these segments, and all before them, as soon as that can be: they hold what is to be erased.
     /// What was said of it before is void.
     Hold(BTreeMap<LogId, u32>),
@@ -186,6 +188,7 @@ impl Work {
             Told::Checkpointed(shard, fed) => self.setup.planner.checkpointed(shard, &fed),
             Told::Wanted => self.wanted = true,
             Told::Swept(shard) => self.swept(shard),
+            Told::Suspect(number) => self.suspect(number),
             Told::Hold(hold) => self.hold = hold,
         }
     }
@@ -218,6 +221,16 @@ impl Work {
             }
             BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => self.lose_newest(),
             _ => {}
+        }
+    }
+
+    /// Somebody cannot be served because their entry in this snapshot cannot be read, and may wait for ever: no log need grow,
+    /// so no next snapshot need become due that would meet it. If it is damaged it is made again at once.
+    fn suspect(&mut self, number: u64) {
+        let is_newest = self.setup.snapshots.newest().is_some_and(|newest| newest.number() == number);
+        if is_newest && !self.halted && !self.is_newest_sound() {
+            self.lose_newest();
+            self.at_once = false;
         }
     }
 

@@ -264,3 +264,38 @@ fn a_snapshot_that_goes_bad_is_made_again_while_the_gateway_runs() {
     assert_eq!(again.read().0.len() as u64, talker.number);
     again.talk(1);
 }
+
+/// Snapshots went bad while the gateway was down. Everybody in a bad block was UNAVAILABLE for good: they could not write, so no
+/// log grew, and no next snapshot became due that would have met the damage.
+#[test]
+fn snapshots_that_went_bad_before_a_start_are_made_again_for_who_needs_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (user_at(1, 0, 0), user_at(1, 0, 1));
+    let gateway = setup(dir.path()).start();
+    let mut ann = Device::new(&gateway, one);
+    let mut ben = Device::new(&gateway, other);
+    let chat = ann.direct(other);
+    let text = "long ".repeat(800);
+    let end = Instant::now() + WAIT;
+    while gateway.metric("tidegate_snapshot_number", "") < 1 {
+        ann.say(chat, &text);
+        assert!(Instant::now() < end, "there is no snapshot");
+    }
+    ann.say(chat, "the last before the stop");
+    ben.hear(chat, "the last before the stop");
+    let said = ben.sequences(chat).len();
+    let (ann, ben) = (ann.close(), ben.close());
+    gateway.stop();
+    let snapshots = std::fs::read_dir(dir.path().join("snapshot")).unwrap();
+    snapshots.for_each(|entry| spoil_snapshot(&entry.unwrap().path()));
+    let gateway = setup(dir.path()).start();
+    let set_aside = || gateway.metric("tidegate_snapshot_set_aside_total", "");
+    let mut ann = Device::resume(&gateway, one, ann);
+    let mut ben = Device::resume(&gateway, other, ben);
+    ann.say(chat, "it is there again");
+    ben.hear(chat, "it is there again");
+    assert_eq!(ben.sequences(chat), [Sequence(said as u64 + 1)], "of this life");
+    assert!(set_aside() >= 1, "what was read came from a bad block");
+    gateway.stop();
+    verify_log(dir.path());
+}
