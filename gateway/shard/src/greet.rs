@@ -343,6 +343,10 @@ impl Shard {
         if !self.streams.users.contains(&user) {
             let stream = StreamId::user(user);
             if self.streams.may_exist(&stream) || self.loads.is_loading(&stream) {
+                // Sockets that have gone wait on in their places until the load is done, and their places are taken again.
+                if self.loads.parked() >= self.limits.parked_max + self.limits.connections_max {
+                    return self.refuse_connection(id, turn);
+                }
                 return self.wait_for(stream, Waiter::Hello(id), turn);
             }
             if !self.streams.admit(user) || !self.insert_user(HotUser::new(user)) {

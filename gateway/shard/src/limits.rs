@@ -159,7 +159,8 @@ pub struct ShardLimits {
     pub window_entries_max: usize,
     /// Answers that wait for a commit or for room. At the limit requests stay in their rings.
     pub pending_max: usize,
-    /// Commands that wait for a cold stream. At the limit requests stay in their rings.
+    /// Commands that wait for a cold stream. At the limit requests stay in their rings. Beside them so many connections wait for
+    /// their user as a shard has sockets at most; past it the newcomer is told to back off (4029).
     pub parked_max: usize,
     /// Reads outstanding. At the limit loads and ranges wait.
     pub reads_in_flight_max: usize,

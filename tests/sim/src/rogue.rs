@@ -223,6 +223,8 @@ impl Rogue {
                 // Behind the WebSocket header and the mask: frame header and body.
                 let at = before + chance.between(8, (self.out.len() - before) as u64 - 1) as usize;
                 self.out[at] ^= 1 << chance.below(8);
+                // It may be another command now, also one of another conversation: nothing is known of its answer.
+                self.flying.remove(&self.requests);
                 if chance.percent(30) {
                     let end = self.out.len() - chance.below(20) as usize;
                     self.out.truncate(end);
@@ -317,7 +319,7 @@ impl Rogue {
         left: CommitOrder,
         ledger: &Ledger,
     ) -> Result<(), String> {
-        // What it sent may have been tampered with by itself: then nothing is known of it.
+        // Of what it tampered with itself nothing is known.
         let Some(command) = self.flying.remove(&request) else { return Ok(()) };
         let Command { conversation, number, client_id } = command;
         self.next.insert(conversation, self.next.get(&conversation).copied().unwrap_or(1).max(number + 1));

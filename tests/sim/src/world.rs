@@ -354,7 +354,7 @@ impl World {
             ("streams", stats.streams, limits.locators_max + limits.locators_max / 16),
             ("pushes in windows", stats.window_entries, limits.window_entries_max),
             ("bytes held", stats.held_bytes, limits.held_bytes_max),
-            ("parked requests", stats.parked, limits.parked_max + stats.sockets as usize),
+            ("parked requests", stats.parked, limits.parked_max + limits.connections_max),
         ];
         let passed = held.into_iter().find(|(_, now, most)| *now > *most as u64);
         if let Some((what, now, most)) = passed {

@@ -7,11 +7,11 @@ use tidegate_ids::{
 };
 use tidegate_schema::{Body, ClientState, Encoder, Frame, FrameHeader, Hello, ServerFrame, frames};
 use tidegate_shard::{
-    Claims, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReceiveMode, Recovery, Shard,
-    ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier,
+    Claims, ConnectionId, Event, Lane, LogEnd, MeshPort, Output, ReadRequest, ReadToken, ReceiveMode,
+    Recovery, Shard, ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, PreviousEnd, read_page,
+    Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, PreviousEnd, ReadSpec, read_page,
 };
 use tidegate_ws::{Decoder, Item, Role, client, encode};
 
@@ -96,6 +96,9 @@ pub struct Gateway {
     segments: u32,
     pub snapshots_wanted: u32,
     pub swept: u32,
+    /// Whether reads take their time, and those that do.
+    pub holds_reads: bool,
+    held_reads: Vec<(ReadToken, ReadSpec)>,
     /// Segments that were sealed, and how far each checkpoint says that this shard has consumed its own log.
     pub sealed: Vec<u32>,
     pub consumed: Vec<Position>,
@@ -140,6 +143,8 @@ impl Gateway {
             segments: 1,
             snapshots_wanted: 0,
             swept: 0,
+            holds_reads: false,
+            held_reads: Vec::new(),
             sealed: Vec::new(),
             consumed: Vec::new(),
         };
@@ -222,6 +227,9 @@ impl Gateway {
             Output::WantSnapshot => self.snapshots_wanted += 1,
             Output::Swept => self.swept += 1,
             Output::Checkpointed { fed } => self.consumed.extend(fed.into_iter().map(|(_, at)| at)),
+            Output::Read { token, request: ReadRequest::Page(spec) } if self.holds_reads => {
+                self.held_reads.push((token, spec));
+            }
             Output::Read { token, request: ReadRequest::Page(spec) } => {
                 let mut records = Vec::new();
                 let result = read_page(&mut self.medium, &spec, &mut records);
@@ -265,10 +273,24 @@ impl Gateway {
         true
     }
 
+    /// Reads are done from now on, those that were held first.
+    pub fn release_reads(&mut self) {
+        self.holds_reads = false;
+        for (token, spec) in std::mem::take(&mut self.held_reads) {
+            let mut records = Vec::new();
+            let result = read_page(&mut self.medium, &spec, &mut records);
+            self.tell(Event::ReadDone { token, records, result });
+        }
+    }
+
     /// A socket that has asked for the upgrade.
     pub fn open(&mut self, path: &str) -> u32 {
         self.next += 1;
-        let id = self.next;
+        self.open_at(self.next, path)
+    }
+
+    /// The same, in the place of one that is closed.
+    pub fn open_at(&mut self, id: u32, path: &str) -> u32 {
         self.sockets.insert(id, Socket::default());
         self.tell(Event::Accepted { connection: ConnectionId(id) });
         let (key, protocols) = ([7; 16], &["tidegate.v1"][..]);

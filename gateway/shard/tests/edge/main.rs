@@ -11,7 +11,7 @@ use tidegate_schema::{
     Encoder, FrameHeader, FrameKind, GetRange, GroupCreate, List, MembersAdd, MembersChange, MessageFields,
     RangeSpan, Refresh, Send,
 };
-use tidegate_shard::ShardLimits;
+use tidegate_shard::{ConnectionId, Event, ShardLimits};
 use tidegate_ws::encode;
 
 /// What a connection that takes nothing may at most make the gateway take: the unsent limit, and what one receive adds.
@@ -233,6 +233,34 @@ fn a_full_table_of_streams_keeps_a_place_for_who_connects() {
     let late = gateway.open("/ws");
     gateway.hello(late, &token(14, "default"), 1);
     assert_eq!(gateway.socket(late).closed, Some(4029));
+}
+
+/// Whoever connects and goes while their user is read waits on, and the socket's place is taken by the next: so many waited for
+/// one slow read as connected meanwhile.
+#[test]
+fn sockets_that_come_and_go_while_their_user_is_read_wait_in_a_bounded_place() {
+    let limits =
+        ShardLimits { connections_max: 8, parked_max: 2, hot_users_max: 2, ..ShardLimits::default() };
+    let mut gateway = Gateway::start(limits);
+    let end = |gateway: &mut Gateway, id| gateway.tell(Event::Ended { connection: ConnectionId(id) });
+    for user in 1..=9 {
+        let id = gateway.session(&token(user, "default"), 1);
+        end(&mut gateway, id);
+    }
+    gateway.holds_reads = true;
+    let mut refused = 0;
+    for attempt in 2..40 {
+        gateway.open_at(5, "/ws");
+        gateway.hello(5, &token(1, "default"), attempt);
+        refused += u32::from(gateway.socket(5).closed == Some(4029));
+        end(&mut gateway, 5);
+        gateway.pass(5000);
+        assert!(gateway.stats().parked <= 2 + 8, "{}", gateway.stats().parked);
+    }
+    assert_eq!(refused, 38 - 10);
+    gateway.release_reads();
+    assert_eq!(gateway.stats().parked, 0);
+    gateway.session(&token(1, "default"), 50);
 }
 
 /// It was asked for when three quarters were full, and never again while they stayed so.
