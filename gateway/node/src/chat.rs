@@ -60,7 +60,7 @@ pub enum ChatError {
 /// See [`ChatError`].
 pub fn run(flags: &cli::Chat, out: &mut impl Write) -> Result<(), ChatError> {
     let config = Config::of_data(flags.config.as_deref(), flags.data.as_deref(), &Environment::of_process())?;
-    let secret = Secret::load(&config.token, &config.data)?;
+    let secret = Secret::find(&config.token, &config.data)?;
     let day = Duration::from_secs(24 * 3600);
     let request = TokenRequest { user: flags.user, device: None, rate: None, ttl: day, now: clock::wall() };
     let token = issue(&secret, &request)?.into_bytes();

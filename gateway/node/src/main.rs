@@ -87,7 +87,7 @@ fn greet(config: &Config, listen: SocketAddr, admin: SocketAddr) -> std::io::Res
 fn token(flags: &Token) -> Result<(), Failure> {
     let environment = Environment::of_process();
     let config = Config::of_data(flags.config.as_deref(), flags.data.as_deref(), &environment)?;
-    let secret = Secret::load(&config.token, &config.data)?;
+    let secret = Secret::find(&config.token, &config.data)?;
     let request = TokenRequest {
         user: flags.user,
         device: flags.device,

@@ -83,11 +83,27 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// The configured secret, else the one of the data directory, which is made if it is not there.
+    /// The configured secret, else the one of the data directory, which is made if it is not there: for the gateway.
     ///
     /// # Errors
     /// See [`SecretError`].
     pub fn load(config: &TokenConfig, data: &Path) -> Result<Self, SecretError> {
+        Self::configured_or(config, || tidegate_storage_files::secret(data))
+    }
+
+    /// The configured secret, else the one that a gateway made in its data directory: for whoever wants its tokens. Nothing
+    /// is made.
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub fn find(config: &TokenConfig, data: &Path) -> Result<Self, SecretError> {
+        Self::configured_or(config, || tidegate_storage_files::find_secret(data))
+    }
+
+    fn configured_or(
+        config: &TokenConfig,
+        directory: impl FnOnce() -> Result<tidegate_storage_files::Secret, tidegate_storage_files::SecretError>,
+    ) -> Result<Self, SecretError> {
         let configured = match (&config.secret, &config.secret_file) {
             (Some(secret), _) => Some(secret.as_bytes().to_vec()),
             (None, Some(path)) => Some(read_file(path)?),
@@ -97,7 +113,7 @@ impl Secret {
             Some(bytes) if bytes.len() < SECRET_BYTES_MIN => Err(SecretError::Short { bytes: bytes.len() }),
             Some(bytes) => Ok(Self { bytes, origin: SecretOrigin::Configured }),
             None => {
-                let secret = tidegate_storage_files::secret(data)?;
+                let secret = directory()?;
                 let origin = SecretOrigin::Directory { made: secret.made() };
                 Ok(Self { bytes: secret.bytes().to_vec(), origin })
             }

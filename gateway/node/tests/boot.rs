@@ -323,6 +323,7 @@ fn a_token_of_the_command_is_a_token_of_the_directory() {
     use tidegate_node::{config::TokenConfig, token};
     use tidegate_shard::TokenVerifier;
     let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Running::start(serve(dir.path(), &["--shards", "1"])).stop(), Some(0));
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.env_clear().args(["token", "--user", "7", "--device", "3", "--ttl", "1h", "--rate", "unlimited"]);
     let printed = command.arg("--data").arg(dir.path()).output().unwrap();
@@ -331,6 +332,31 @@ fn a_token_of_the_command_is_a_token_of_the_directory() {
     let now = tidegate_node::clock::wall();
     let claims = token::Verifier::new(&secret).verify(printed.stdout.trim_ascii_end(), now).unwrap();
     assert_eq!((claims.user.0, claims.device.map(|device| device.0)), (7, Some(3)));
+}
+
+/// A mistyped directory was made, with a secret of its own, and what was printed was a token that no gateway took.
+#[test]
+fn no_token_is_made_where_no_gateway_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let typo = dir.path().join("typo");
+    let run = |action: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.env_clear().args([action, "--user", "1"]).args(more).arg("--data").arg(&typo);
+        command
+    };
+    let chat = ["--to", "2", "--url", "ws://127.0.0.1:1/ws"];
+    for mut command in [run("token", &[]), run("chat", &chat)] {
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{message}");
+        let way_out = format!("`tidegate serve --data {}`", typo.display());
+        assert!(message.contains(&way_out) && message.lines().count() == 1, "{message}");
+        assert!(!typo.exists(), "nothing was made");
+    }
+    let mut with_secret = run("token", &[]);
+    with_secret.env("TIDEGATE_TOKEN__SECRET", "0123456789abcdef0123456789abcdef");
+    assert!(with_secret.output().unwrap().status.success());
+    assert!(!typo.exists(), "a configured secret needs no directory");
 }
 
 #[test]

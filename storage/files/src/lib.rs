@@ -9,7 +9,7 @@
 //! - [`Erasures`] is what operators asked to erase (docs/formats/erasures.md); [`change_erasures`] replaces the list.
 //! - [`DirView`] looks at a directory without owning it, for tools; [`backup`] copies one.
 //! - [`RepairSource`] looks at one that may be damaged in any way, [`write_copy`] writes a sound copy of it.
-//! - [`secret`] is the file that tokens are signed with, where none is configured.
+//! - [`secret`] is the file that tokens are signed with, where none is configured; [`find_secret`] only reads it.
 //!
 //! Invariants. One process owns a directory. A segment's number is never given twice for two segments that were
 //! written. The manifest names a segment before a byte is appended to it, and no longer names it before it is
@@ -78,7 +78,7 @@ pub use retention::{
     CoveredSegments, LeftToErase, Retention, RetentionCounters, RetentionError, RetentionFigures,
     RetentionOptions, RetentionPolicy, RetentionStep, WhyLeft,
 };
-pub use secret::{Secret, SecretError, secret};
+pub use secret::{Secret, SecretError, find_secret, secret};
 pub use segment::{SegmentFile, WriteMode};
 pub use snapshot_build::{BuildError, SnapshotBuilt, SnapshotPlan};
 pub use snapshot_file::{SnapshotFile, SnapshotReadError, SnapshotVerified};

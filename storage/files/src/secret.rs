@@ -61,6 +61,27 @@ pub enum SecretError {
         /// Its permissions.
         mode: u32,
     },
+    /// No gateway keeps its data there, so that none takes what a secret of it signs. Recovered by starting one, or by the
+    /// right name.
+    #[error(
+        "no gateway was started on {0}, which has no MANIFEST: start one with `tidegate serve --data {0}` first, or name the \
+         directory of one",
+        directory.display()
+    )]
+    NoGateway {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A gateway's directory without a secret: it was given one. Recovered by giving the same one here.
+    #[error(
+        "{} has no token.secret: what its gateway is configured with (token.secret, token.secret_file) signs its tokens; \
+         without either, its next start makes one",
+        directory.display()
+    )]
+    Absent {
+        /// The directory.
+        directory: PathBuf,
+    },
 }
 
 /// Reads the secret of `directory`, or makes directory and secret.
@@ -76,6 +97,21 @@ pub fn secret(directory: &Path) -> Result<Secret, SecretError> {
     let made = make(directory, &path)?;
     let bytes = read(&path)?.ok_or_else(|| FileError::new("read", &path, io::ErrorKind::NotFound.into()))?;
     Ok(Secret { bytes, made })
+}
+
+/// Reads the secret that a gateway made in its `directory`, and makes nothing: a secret that no gateway knows signs tokens
+/// that none takes.
+///
+/// # Errors
+/// See [`SecretError`].
+pub fn find_secret(directory: &Path) -> Result<Secret, SecretError> {
+    let manifest = directory.join(layout::MANIFEST);
+    if !manifest.try_exists().map_err(FileError::on("inspect", &manifest))? {
+        return Err(SecretError::NoGateway { directory: directory.to_path_buf() });
+    }
+    let bytes = read(&directory.join(layout::SECRET))?;
+    let bytes = bytes.ok_or_else(|| SecretError::Absent { directory: directory.to_path_buf() })?;
+    Ok(Secret { bytes, made: false })
 }
 
 fn read(path: &Path) -> Result<Option<[u8; SECRET_BYTES]>, SecretError> {
@@ -152,6 +188,29 @@ mod tests {
         assert_eq!(std::fs::metadata(data.join(layout::SECRET)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "no temporary file is left");
         assert!(!format!("{first:?}").contains(&format!("{}", first.bytes()[0])) || first.bytes()[0] < 10);
+    }
+
+    /// A directory that was mistyped was made, with a secret of its own, and the token was one that no gateway took.
+    #[test]
+    fn only_a_gateways_secret_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let check = |expected: &str, names: &[&str]| {
+            let message = find_secret(&data).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains(data.to_str().unwrap()), "{message}");
+            let mut held = layout::names(&data).unwrap();
+            held.sort();
+            assert_eq!(held, names, "nothing is made");
+        };
+        check("no gateway was started on", &[]);
+        assert!(!data.exists());
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join(layout::MANIFEST), "").unwrap();
+        check("has no token.secret", &[layout::MANIFEST]);
+        let made = secret(&data).unwrap();
+        assert_eq!(find_secret(&data).unwrap().bytes(), made.bytes());
+        std::fs::remove_file(data.join(layout::MANIFEST)).unwrap();
+        check("no gateway was started on", &[layout::SECRET]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tokens of the class `unlimited`, signed with the secret of a data directory (PROTOCOL, "Token").
 
 use crate::limits::TOKEN_SECONDS;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use std::path::Path;
@@ -24,13 +24,12 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// With the secret of a data directory, which is made if it is not there.
+    /// With the secret that a gateway made in its data directory.
     ///
     /// # Errors
-    /// The secret cannot be read or made.
+    /// There is none, or it cannot be read.
     pub fn open(data: &Path) -> Result<Self> {
-        let secret = tidegate_storage_files::secret(data)
-            .with_context(|| format!("no token secret in {}", data.display()))?;
+        let secret = tidegate_storage_files::find_secret(data)?;
         let key = EncodingKey::from_secret(secret.bytes());
         let expires = wall_ms() / 1000 + TOKEN_SECONDS;
         Ok(Self { key, header: Header::new(Algorithm::HS256), expires })

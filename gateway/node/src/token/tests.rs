@@ -109,8 +109,17 @@ fn the_secret_is_the_configured_one_else_the_directory_s() {
     assert_eq!(again.origin(), &SecretOrigin::Directory { made: false });
     assert_eq!(made.bytes, again.bytes);
 
+    let find = |config: &TokenConfig| Secret::find(config, dir.path());
+    let message = find(&TokenConfig::default()).unwrap_err().to_string();
+    assert!(message.contains("tidegate serve --data"), "a secret alone is no gateway's: {message}");
+    std::fs::write(dir.path().join("MANIFEST"), "").unwrap();
+    assert_eq!(find(&TokenConfig::default()).unwrap().bytes, made.bytes);
+    std::fs::remove_file(dir.path().join("MANIFEST")).unwrap();
+
     let text = "0123456789abcdef0123456789abcdef";
     let configured = load(&TokenConfig { secret: Some(text.into()), secret_file: None }).unwrap();
+    let config = TokenConfig { secret: Some(text.into()), secret_file: None };
+    assert_eq!(find(&config).unwrap().bytes, configured.bytes, "a configured one needs no directory");
     let path = dir.path().join("secret");
     std::fs::write(&path, format!("{text}\n")).unwrap();
     let of_file = load(&TokenConfig { secret: None, secret_file: Some(path.clone()) }).unwrap();
