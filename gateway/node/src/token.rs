@@ -238,7 +238,13 @@ impl TokenVerifier for Verifier {
             return Err(TokenError::Invalid);
         }
         let decoded = jsonwebtoken::decode::<WireClaims>(token, &self.key, &self.validation);
-        let claims = decoded.map_err(|_| TokenError::Invalid)?.claims;
+        let decoded = decoded.map_err(|_| TokenError::Invalid)?;
+        // Whoever does not understand an extension that is marked critical must refuse, and none is understood here
+        // (RFC 7515, section 4.1.11); the library reads the list and ignores it.
+        if decoded.header.crit.is_some() {
+            return Err(TokenError::Invalid);
+        }
+        let claims = decoded.claims;
         let id = |id: u64| (1..=INTEGER_MAX).contains(&id).then_some(id).ok_or(TokenError::Invalid);
         let rate = match &claims.rate {
             None => RateClass::Default,

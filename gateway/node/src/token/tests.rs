@@ -87,6 +87,23 @@ fn a_token_without_a_signature_is_invalid() {
     assert_eq!(Verifier::new(&secret(1)).verify(token, NOW), Err(TokenError::Invalid));
 }
 
+/// A header that says `crit` was accepted: what it names must be understood, or the token refused (RFC 7515, section 4.1.11).
+#[test]
+fn a_token_with_critical_extensions_is_invalid() {
+    let check = |crit: Option<Vec<String>>, expected: Result<UserId, TokenError>| {
+        let header = Header { crit, ..Header::new(Algorithm::HS256) };
+        let claims = json!({"user": 7, "exp": NOW.0 / 1000 + 60, "jti": "a"});
+        let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&[1; 32])).unwrap();
+        let verified = Verifier::new(&secret(1)).verify(token.as_bytes(), NOW);
+        assert_eq!(verified.map(|claims| claims.user), expected, "{header:?}");
+    };
+    check(None, Ok(UserId(7)));
+    check(Some(vec![String::from("x")]), Err(TokenError::Invalid));
+    check(Some(vec![String::from("exp"), String::from("b64")]), Err(TokenError::Invalid));
+    // An empty list is no list that anybody may write.
+    check(Some(Vec::new()), Err(TokenError::Invalid));
+}
+
 #[test]
 fn a_request_that_no_gateway_would_accept_is_refused() {
     let check = |request: TokenRequest<'_>, needle: &str| {
