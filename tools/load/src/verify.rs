@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tidegate_client::{Backfill, Config, Event, Machine, RequestFailure, RequestHandle, Stored};
 use tidegate_ids::{Attempt, ConversationId, DeviceId, MonotonicNs, Sequence, UserId};
 use tidegate_schema::limits::RANGE_RECORDS_MAX;
-use tidegate_schema::{Range, RangeSpan};
+use tidegate_schema::{Range, RangeSpan, SkipReason};
 
 /// Runs the command.
 ///
@@ -157,13 +157,15 @@ impl Reading {
             return;
         }
         self.progress_at = now;
-        let before = book.next;
+        let (before, last) = (book.next, book.last);
+        // The last sequence that the answer speaks of, record or hole: up to it everything is read. Holes are final.
+        let mut spoken = Sequence(range.first_available.0.saturating_sub(1));
         for record in range.iter().map_while(Result::ok) {
             let stamp = &record.stamp;
-            if stamp.sequence < book.next || stamp.sequence > book.last {
+            if stamp.sequence < before || stamp.sequence > last {
                 continue;
             }
-            book.next = stamp.sequence.next();
+            spoken = spoken.max(stamp.sequence);
             let seen = Acknowledged {
                 conversation: stamp.conversation,
                 sequence: stamp.sequence,
@@ -173,13 +175,46 @@ impl Reading {
             };
             book.see(&seen);
         }
-        if range.complete {
-            book.next = book.last.next();
+        spoken = range.skips.iter().map(|skip| skip.to).fold(spoken, Sequence::max);
+        book.next = if range.complete { last.next() } else { spoken.min(last).next().max(before) };
+        if range.first_available > before {
+            let end = Sequence(range.first_available.0 - 1);
+            self.tell_hole(device, (before, end), "no longer available");
+        }
+        for skip in range.skips {
+            self.tell_hole(device, (skip.from.max(before), skip.to), reason(skip.reason));
         }
         if self.books[device].next == before {
-            self.books[device].next = self.books[device].last.next();
-            self.complain(device, &format!("an empty page at {before}"));
+            self.books[device].next = last.next();
+            self.complain(
+                device,
+                &format!("an answer at {before} that speaks of nothing; the rest is not read"),
+            );
         }
+    }
+
+    /// Says why acknowledged messages are not there, if there are any in a hole.
+    fn tell_hole(&mut self, device: usize, (from, to): (Sequence, Sequence), why: &str) {
+        let book = &self.books[device];
+        let to = to.min(book.last);
+        let begin = book.entries.partition_point(|entry| entry.expected.sequence < from);
+        let is_missed = book.entries.get(begin).is_some_and(|entry| entry.expected.sequence <= to);
+        if is_missed && from == to {
+            self.complain(device, &format!("sequence {from}: {why}"));
+        } else if is_missed {
+            self.complain(device, &format!("sequences {from} to {to}: {why}"));
+        }
+    }
+}
+
+/// What a gateway says of a hole.
+const fn reason(reason: SkipReason) -> &'static str {
+    match reason {
+        SkipReason::Unspecified => "skipped",
+        SkipReason::NotMember => "not for this user, who was no member then",
+        SkipReason::Expired => "expired",
+        SkipReason::Erased => "erased",
+        SkipReason::Damaged => "lost by damage",
     }
 }
 
@@ -234,6 +269,8 @@ impl Audience for Reading {
 mod tests {
     use super::*;
     use tidegate_ids::MessageId;
+    use tidegate_schema::deliver::write_stored;
+    use tidegate_schema::{List, SkipSpan, Stamp};
 
     fn acknowledged(sequence: u64, text: &str) -> Acknowledged {
         Acknowledged {
@@ -266,6 +303,99 @@ mod tests {
             Tally { found: 2, missing: 0, different: 1 },
         );
         check(&[a, Acknowledged { user: UserId(8), ..b }, c], Tally { found: 2, missing: 0, different: 1 });
+    }
+
+    /// A page of a gateway: messages, what it skips, the first it can read, whether that is all.
+    struct Page {
+        records: &'static [u64],
+        skips: &'static [(u64, u64, SkipReason)],
+        first_available: u64,
+        complete: bool,
+    }
+
+    /// Reads a book of the sequences 2 to 9 by pages, which must be asked for at the sequences given.
+    fn check_pages(pages: &[(u64, Page)], missing: u64, complaints: &[&str]) {
+        let mut reading = Reading::new((2..10).map(|at| acknowledged(at, "text")).collect());
+        for (index, (from, page)) in pages.iter().enumerate() {
+            let request = RequestHandle(index as u64);
+            let book = &mut reading.books[0];
+            assert_eq!((book.next, book.is_read()), (Sequence(*from), false), "page {index}");
+            book.asked = Some(request);
+            let mut records = Vec::new();
+            for &sequence in page.records {
+                let Acknowledged { conversation, sequence, message_id, user, .. } =
+                    acknowledged(sequence, "text");
+                let stamp = Stamp { conversation, sequence, sender: user, message_id, ..Stamp::default() };
+                write_stored(&stamp, b"text", &mut records);
+            }
+            let skip = |&(from, to, reason): &(u64, u64, SkipReason)| SkipSpan {
+                from: Sequence(from),
+                to: Sequence(to),
+                reason,
+            };
+            let skips: Vec<SkipSpan> = page.skips.iter().map(skip).collect();
+            let range = Range {
+                conversation: ConversationId::group([1; 16]),
+                head: Sequence(9),
+                first_available: Sequence(page.first_available),
+                complete: page.complete,
+                skips: List::new(&skips),
+                records: &records,
+            };
+            reading.page(0, request, &range, MonotonicNs(index as u64));
+        }
+        assert!(reading.books[0].is_read());
+        let tally = reading.tally();
+        assert_eq!((tally.found, tally.missing, tally.different), (8 - missing, missing, 0));
+        assert_eq!(reading.complaints.len(), complaints.len(), "{:?}", reading.complaints);
+        for (said, expected) in reading.complaints.iter().zip(complaints) {
+            assert!(said.ends_with(expected), "{said}");
+        }
+    }
+
+    /// A page that began with what retention had let go was "an empty page at 2", and all behind it counted as missing: a real
+    /// loss could not be told from that.
+    #[test]
+    fn reading_goes_on_behind_holes() {
+        use SkipReason::{Damaged, Erased, Expired};
+        let page =
+            |records, skips, first_available, complete| Page { records, skips, first_available, complete };
+        check_pages(
+            &[(2, page(&[2, 3, 4, 5], &[], 1, false)), (6, page(&[6, 7, 8, 9], &[], 1, true))],
+            0,
+            &[],
+        );
+        // Nothing but a hole, then the rest.
+        check_pages(
+            &[(2, page(&[], &[(2, 4, Expired)], 1, false)), (5, page(&[5, 6, 7, 8, 9], &[], 1, true))],
+            3,
+            &["sequences 2 to 4: expired"],
+        );
+        // Below what is available there is no skip.
+        check_pages(
+            &[(2, page(&[], &[], 6, false)), (6, page(&[6, 7, 8, 9], &[], 6, true))],
+            4,
+            &["sequences 2 to 5: no longer available"],
+        );
+        // A hole in the middle of a page, and one that ends it.
+        check_pages(
+            &[
+                (2, page(&[2, 4], &[(3, 3, Erased), (5, 6, Damaged)], 1, false)),
+                (7, page(&[7, 8, 9], &[], 1, true)),
+            ],
+            3,
+            &["sequence 3: erased", "sequences 5 to 6: lost by damage"],
+        );
+        // All is gone, also beyond what was acknowledged.
+        check_pages(&[(2, page(&[], &[], 20, false))], 8, &["sequences 2 to 9: no longer available"]);
+        check_pages(&[(2, page(&[], &[(1, 99, Expired)], 1, true))], 8, &["sequences 2 to 9: expired"]);
+        // What is neither there nor in a hole is missing all the same, and an answer without a word ends the reading.
+        check_pages(&[(2, page(&[2, 9], &[], 1, true))], 6, &[]);
+        check_pages(
+            &[(2, page(&[2, 3], &[], 1, false)), (4, page(&[], &[], 1, false))],
+            6,
+            &["an answer at 4 that speaks of nothing; the rest is not read"],
+        );
     }
 
     /// An empty file ended with 0, which a script took for a proof.
