@@ -173,7 +173,7 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
         let next = self.next_sound(walk);
         let end = next.map_or(walk.limit, |header| header.offset);
         let next_number = next.map_or_else(|| self.proven(walk).next(), |header| header.number);
-        salvage(
+        let batches_end = salvage(
             &mut self.window,
             &mut self.out,
             &mut self.observer,
@@ -181,7 +181,9 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
             walk.at..end,
             walk.expected..next_number,
         );
-        (walk.at, walk.expected) = (end, next_number);
+        // Nothing need lie behind the last batch: only the next one says how far it is.
+        let at = if next.is_some() { end } else { batches_end };
+        (walk.at, walk.expected) = (at, next_number);
         true
     }
 

@@ -13,7 +13,8 @@ use core::ops::Range;
 use tidegate_ids::{BatchNumber, Location};
 
 /// Gives out what is sound in `range` and reports what is not. `numbers` are those of the batches that were there. They
-/// are found by the header at the front and by the trailers before the end; what lies between is lost.
+/// are found by the header at the front and by the trailers before the end; what lies between is lost. Gives where the batches
+/// end: before the end of `range` if the one at the front is the last.
 pub(crate) fn salvage<M: Medium>(
     window: &mut Window<'_, M>,
     out: &mut Recovered,
@@ -21,13 +22,16 @@ pub(crate) fn salvage<M: Medium>(
     segment: u32,
     range: Range<u32>,
     mut numbers: Range<BatchNumber>,
-) {
+) -> u32 {
     let mut lost = range.clone();
     let front = window.header(range.start, range.end).filter(|header| numbers.contains(&header.number));
     if let Some(header) = front {
         salvage_batch(window, out, observer, &header);
         lost.start += header.length;
         numbers.start = header.number.next();
+        if numbers.start >= numbers.end {
+            return lost.start;
+        }
     }
     let mut behind = Vec::new();
     while lost.start < lost.end
@@ -45,6 +49,7 @@ pub(crate) fn salvage<M: Medium>(
     for header in behind.iter().rev() {
         salvage_batch(window, out, observer, header);
     }
+    range.end
 }
 
 fn salvage_batch<M: Medium>(

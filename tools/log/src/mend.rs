@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidegate_ids::{Location, LogId, Sequence, StreamId, StreamKind};
 use tidegate_storage_files::RepairSource;
 use tidegate_storage_log::{
-    Links as RecordLinks, Lost, LostWhat, RecordHead, RecordState, RecordView, Remnant, Witness,
+    JudgedLog, Links as RecordLinks, Lost, LostWhat, RecordHead, RecordState, RecordView, Remnant, Witness,
     jump_sequence,
 };
 
@@ -36,6 +36,8 @@ struct LostNow {
     fresh: LostPlaces,
     /// What an earlier one gave up.
     given_up: LostPlaces,
+    /// Up to where each segment of a log that is told whole goes into the copy: 0 if it does not.
+    kept_to: BTreeMap<u32, u32>,
 }
 
 /// What was found.
@@ -86,6 +88,12 @@ impl Mender {
     /// The next log comes.
     pub(crate) const fn begin(&mut self, log: LogId) {
         self.log = log;
+    }
+
+    /// The log was told whole. What was cut from it is no loss, but later logs may lead there, and it is not in the copy.
+    pub(crate) fn end(&mut self, judged: &JudgedLog) {
+        let kept = judged.segments.iter().map(|one| (one.header.segment, one.held.end.offset));
+        self.lost.kept_to.extend(kept.chain(judged.unused.iter().map(|segment| (*segment, 0))));
     }
 
     fn note_targets(&mut self, head: &RecordHead, links: RecordLinks) {
@@ -162,11 +170,7 @@ impl Mender {
         };
         let prev = match links.map(|links| links.prev) {
             Some(prev) if holds(held, prev) => prev,
-            Some(prev)
-                if prev < location && follower.follow(prev).is_some_and(|at| at.stream == head.stream) =>
-            {
-                prev
-            }
+            Some(prev) if leads_to_kept(follower, lost, location, prev, head.stream) => prev,
             _ => before_in_chain(held, head, part),
         };
         let right = RecordLinks { prev, jump: Location::NONE };
@@ -185,6 +189,12 @@ impl LostNow {
     /// Whether a link of the record at `from` leads to what is lost.
     fn has(&self, to: Location, from: Location) -> bool {
         self.fresh.has(to) || self.is_old(to, from)
+    }
+
+    /// Whether the copy has no record at `to`, though one may read well by itself: where the bounds of records are lost, all of
+    /// them are given up together.
+    fn lacks(&self, to: Location, from: Location) -> bool {
+        self.has(to, from) || self.kept_to.get(&to.segment).is_some_and(|kept| to.offset >= *kept)
     }
 
     /// Whether an earlier repair knew that.
@@ -260,6 +270,17 @@ fn leads_to(
     }
     lost.has(to, from)
         || follower.follow(to).is_none_or(|target| target.stream == stream && target.sequence == sequence)
+}
+
+/// Whether the link of a record without a sequence leads to a record of its stream that is in the copy.
+fn leads_to_kept(
+    follower: &mut Links,
+    lost: &LostNow,
+    from: Location,
+    to: Location,
+    stream: StreamId,
+) -> bool {
+    to < from && !lost.lacks(to, from) && follower.follow(to).is_some_and(|target| target.stream == stream)
 }
 
 /// Whether a user's record that is linked to nothing stands behind other records and no whole state: the state before it is

@@ -119,6 +119,7 @@ fn judge_all(source: &RepairSource) -> anyhow::Result<Judged> {
         let facts = source.facts(listed.log, ends);
         let judged = judge(&mut source.reader(), &listed.segments, facts, &mut watching)
             .with_context(|| format!("log {}", listed.log))?;
+        watching.mender.end(&judged);
         logs.push((listed.log, judged));
     }
     let mut found = watching.mender.found;
