@@ -30,8 +30,14 @@ pub enum ErasureError {
     /// The system refused. Recovered by what its message says.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The list is not one that this version reads.
-    #[error("{}: {source}", path.display())]
+    /// The list is there, and the system does not give it. Recovered by what its message says.
+    #[error("{source}: without it nobody knows what may be given out: let this user read it, or {PUT_BACK}")]
+    Unreadable {
+        /// What the system refused.
+        source: FileError,
+    },
+    /// The list is not one that this version reads. Recovered by the right version, or as its message says.
+    #[error("{}: {source}: {}", path.display(), way_out(source))]
     Format {
         /// The file.
         path: PathBuf,
@@ -57,6 +63,18 @@ pub enum ErasureError {
         /// Its newest record.
         newest: Sequence,
     },
+}
+
+/// The way out of a list that is lost.
+const PUT_BACK: &str = "put it back from a backup, or move it away and ask again for what was not done";
+
+fn way_out(source: &ErasuresFormatError) -> &'static str {
+    match source {
+        ErasuresFormatError::Newer { .. } => "use the version that wrote it",
+        ErasuresFormatError::Checksum | ErasuresFormatError::Line { .. } | ErasuresFormatError::TooLarge => {
+            PUT_BACK
+        }
+    }
 }
 
 /// What of a conversation is to be erased.
@@ -86,10 +104,12 @@ pub fn load_erasures(directory: &Path) -> Result<Erasures, ErasureError> {
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Erasures::default()),
-        Err(error) => return Err(FileError::new("open", &path, error).into()),
+        Err(error) => return Err(ErasureError::Unreadable { source: FileError::new("open", &path, error) }),
     };
     let mut bytes = Vec::new();
-    file.take(ERASURES_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(FileError::on("read", &path))?;
+    file.take(ERASURES_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| ErasureError::Unreadable { source: FileError::new("read", &path, error) })?;
     Erasures::decode(&bytes).map_err(|source| ErasureError::Format { path, source })
 }
 

@@ -4,6 +4,8 @@
 //! number. The manifest is written last: without it no start takes the copy for a data directory.
 
 use crate::backup::copy_secret;
+use crate::erasure_file::{ErasureError, load_erasures, store_erasures};
+use crate::erasures::Erasures;
 use crate::error::{FileError, OpenError};
 use crate::layout;
 use crate::limits::SEGMENT_NUMBER_MAX;
@@ -74,6 +76,9 @@ pub enum CopyError {
     /// The system refused. Recovered by what its message says.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What was asked to be erased cannot be read, and a copy without it would give that out. Recovered by what its message says.
+    #[error(transparent)]
+    Erasures(#[from] ErasureError),
     /// A segment cannot be made whole.
     #[error("log {log}: {why}")]
     Segment {
@@ -120,6 +125,10 @@ pub fn write_copy(
     }
     for log in source.manifest().logs() {
         layout::make_dirs(&layout::log_dir(to, log))?;
+    }
+    let erasures = load_erasures(source.path())?;
+    if erasures != Erasures::default() {
+        store_erasures(to, &erasures)?;
     }
     work.take_others()?;
     let after = plan.highest_segment.saturating_add(1).min(SEGMENT_NUMBER_MAX);
@@ -223,7 +232,7 @@ impl Work<'_> {
         if let Err(error) = copy_secret(self.source.path(), self.to) {
             self.done.left_behind.push((error.path, error.source));
         }
-        let own = BTreeSet::from([layout::LOCK, layout::MANIFEST, layout::SECRET]);
+        let own = BTreeSet::from([layout::LOCK, layout::MANIFEST, layout::SECRET, layout::ERASURES]);
         for name in layout::names(self.source.path())? {
             let (from, to) = (self.source.path().join(&name), self.to.join(&name));
             if own.contains(name.as_str()) || name.ends_with(".tmp") || !from.is_file() {

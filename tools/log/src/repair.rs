@@ -12,12 +12,13 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tidegate_ids::LogId;
 use tidegate_storage_files::{
-    Copied, CopyPlan, DirView, Problem, RepairSource, SnapshotFile, withdraw_copy, write_copy,
+    Copied, CopyError, CopyPlan, DirView, Problem, RepairSource, SnapshotFile, load_erasures, withdraw_copy,
+    write_copy,
 };
 use tidegate_storage_log::{JudgedLog, Lost, Medium, RecordView, SegmentState, Witness, judge};
 
@@ -46,6 +47,19 @@ struct Snapshots {
     left_out: Vec<String>,
     /// Entries of streams that are lost from the one that is not whole.
     entries_lost: u64,
+}
+
+/// Where the copy goes.
+struct Target {
+    path: PathBuf,
+    /// Before this run: then only what lies in it is to be removed.
+    was_there: bool,
+}
+
+impl Target {
+    fn removal(&self) -> &'static str {
+        if self.was_there { "remove what is in it" } else { "remove it" }
+    }
 }
 
 /// A mender, and a bar that counts bytes of segments.
@@ -86,17 +100,20 @@ impl Witness for Watching<'_> {
 
 fn attempt(options: &RepairOptions) -> anyhow::Result<()> {
     let source = RepairSource::open(&options.dir)?;
+    // A gateway on a copy without the list would give out what was erased.
+    load_erasures(source.path())?;
     let judged = judge_all(&source)?;
     tell(&source, &judged, &mut io::stdout().lock())?;
     let Some(to) = options.to.as_deref().filter(|_| !options.dry_run) else {
         println!("repair: {}; nothing was written", summary(&judged, None));
         return Ok(());
     };
-    let copied = copy(&source, to, &judged)?;
+    let target = Target { was_there: to.exists(), path: to.to_path_buf() };
+    let copied = copy(&source, &target, &judged)?;
     for (path, error) in &copied.left_behind {
         eprintln!("tidegate-log: {} is not in the copy: {error}", path.display());
     }
-    verify(to)?;
+    verify(&target)?;
     println!(
         "repair: {}; the next start on {} takes a new incarnation",
         summary(&judged, Some(&copied)),
@@ -206,7 +223,7 @@ fn holds(snapshot: Option<&Arc<SnapshotFile>>, needed: &BTreeMap<LogId, u32>) ->
     })
 }
 
-fn copy(source: &RepairSource, to: &Path, judged: &Judged) -> anyhow::Result<Copied> {
+fn copy(source: &RepairSource, to: &Target, judged: &Judged) -> anyhow::Result<Copied> {
     let bar = bar("writing {bar:40} {pos}/{len} segments {eta}");
     let plan = CopyPlan {
         logs: judged.logs.iter().map(|(log, judged)| (*log, &judged.segments[..])).collect(),
@@ -214,28 +231,36 @@ fn copy(source: &RepairSource, to: &Path, judged: &Judged) -> anyhow::Result<Cop
         snapshots: judged.snapshots.kept.clone(),
         highest_segment: judged.found.highest_segment,
     };
-    let copied = write_copy(source, to, &plan, |step| {
+    let copied = write_copy(source, &to.path, &plan, |step| {
         bar.set_length(step.of as u64);
         bar.set_position(step.done as u64);
     });
     bar.finish_and_clear();
-    copied.with_context(|| format!("the copy in {} is not whole, remove it", to.display()))
+    copied.map_err(|error| match error {
+        // Nothing was written there: what lies there is somebody else's.
+        CopyError::Target(_) => error.into(),
+        error => {
+            let not_whole = format!("the copy in {} is not whole, {}", to.path.display(), to.removal());
+            anyhow::Error::new(error).context(not_whole)
+        }
+    })
 }
 
 /// The copy is believed only if it is verified.
-fn verify(to: &Path) -> anyhow::Result<()> {
+fn verify(to: &Target) -> anyhow::Result<()> {
     let bar = bar("verifying {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    let faults = verify_with(to, &bar)?;
+    let faults = verify_with(&to.path, &bar)?;
     bar.finish_and_clear();
     if faults.count() == 0 {
         return Ok(());
     }
-    withdraw_copy(to)?;
+    withdraw_copy(&to.path)?;
     faults.lines().for_each(|line| eprintln!("damage: {line}"));
     bail!(
-        "the copy in {} has {} and no MANIFEST, so that no gateway starts on it: remove it, and put a backup back",
-        to.display(),
-        count(faults.count(), "fault")
+        "the copy in {} has {} and no MANIFEST, so that no gateway starts on it: {}, and put a backup back",
+        to.path.display(),
+        count(faults.count(), "fault"),
+        to.removal()
     )
 }
 
