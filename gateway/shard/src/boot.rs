@@ -154,16 +154,15 @@ impl Recovery {
         lost.iter().filter(is_unnoticed).copied()
     }
 
-    /// A log that was consumed further than it goes, with how far: what was committed is not there any more. Asked before
+    /// The logs that were consumed further than they go, with how far: what was committed is not there any more. Asked before
     /// [`Recovery::ended`]. Only checkpoints of the newest epoch that has any are believed: each start writes those anew.
-    #[must_use]
-    pub fn consumed_beyond(&self, ends: &[LogEnd]) -> Option<LogEnd> {
-        let newest = self.checkpoints.keys().map(|log| log.epoch).max()?;
-        let own = self.checkpoints.iter().filter(|(log, _)| log.epoch == newest);
+    pub fn consumed_beyond<'a>(&'a self, ends: &'a [LogEnd]) -> impl Iterator<Item = LogEnd> + 'a {
+        let newest = self.checkpoints.keys().map(|log| log.epoch).max();
+        let own = self.checkpoints.iter().filter(move |(log, _)| Some(log.epoch) == newest);
         let end_of = |log: LogId| ends.iter().find(|end| end.log == log).map(|end| end.end);
-        let mut beyond =
-            own.flat_map(|(_, fed)| fed).filter(|(log, at)| end_of(*log).is_some_and(|end| *at > end));
-        beyond.next().map(|(log, end)| LogEnd { log: *log, end: *end })
+        own.flat_map(|(_, fed)| fed)
+            .filter(move |(log, at)| end_of(*log).is_some_and(|end| *at > end))
+            .map(|(log, end)| LogEnd { log: *log, end: *end })
     }
 
     /// Whether a part is the last one of a state, and all before it were there. Parts without their last one were cut by a

@@ -11,14 +11,14 @@ use crate::reader::SegmentReader;
 use crate::secret::fill_random;
 use crate::segment::WriteMode;
 use crate::survey::{Prepared, Survey};
-use crate::view::{LogSegments, log_segments, no_manifest};
+use crate::view::{LogSegments, Problem, SegmentProblem, log_segments, no_manifest};
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, ShardIndex};
+use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, Position, ShardIndex};
 use tidegate_storage_log::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
@@ -77,6 +77,9 @@ pub(crate) struct Owned {
     catalog: Arc<Catalog>,
     /// Prepared segments that the last run left, for the first factory.
     leftovers: Mutex<Vec<Prepared>>,
+    /// Those that nobody can use and the manifest no longer names. They go with the first factory: by then recovery has not
+    /// found that one of them was written.
+    useless: Mutex<Vec<Prepared>>,
     _lock: Lock,
 }
 
@@ -116,9 +119,6 @@ impl DataDir {
         if manifest != before {
             manifest::store(path, &manifest)?;
         }
-        useless
-            .iter()
-            .try_for_each(|spare| layout::remove(&layout::segment(path, spare.log, spare.number)))?;
         survey.temporary.iter().try_for_each(|path| layout::remove(path))?;
         let epoch = manifest.current().number;
         for shard in 0..options.shards {
@@ -133,7 +133,8 @@ impl DataDir {
         let epochs = manifest.epochs.clone();
         let catalog = Arc::new(Catalog::new(path.to_path_buf(), manifest.segments.clone()));
         let leftovers = Mutex::new(leftovers);
-        let owned = Arc::new(Owned { manifest: Mutex::new(manifest), catalog, leftovers, _lock: lock });
+        let (manifest, useless) = (Mutex::new(manifest), Mutex::new(useless));
+        let owned = Arc::new(Owned { manifest, catalog, leftovers, useless, _lock: lock });
         let logs = log_segments(survey.written);
         Ok(Self { owned, opened, was_restored, epochs, logs, identity, block_bytes, options: *options })
     }
@@ -231,6 +232,16 @@ impl DataDir {
         Ok(true)
     }
 
+    /// Of a log that went up to `end` at least, as its readers say: a segment in which it went there, and which lies there as
+    /// if it had never been written.
+    #[must_use]
+    pub fn emptied(&self, log: LogId, end: Position) -> Option<SegmentProblem> {
+        let of_log = |spare: &Prepared| spare.log == log && spare.number <= end.segment;
+        let number = self.owned.prepared().find(of_log)?.number;
+        let path = layout::segment(self.path(), log, number);
+        Some(SegmentProblem { path, problem: Problem::Emptied })
+    }
+
     /// The number that the next segment gets: above that of every one there is or was.
     pub(crate) fn next_segment(&self) -> u32 {
         self.owned.manifest().next_segment
@@ -256,12 +267,27 @@ impl Owned {
     }
 
     fn manifest(&self) -> MutexGuard<'_, Manifest> {
-        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.manifest)
     }
 
     /// Prepared segments that the last run left. Given once.
     pub(crate) fn take_leftovers(&self) -> Vec<Prepared> {
-        std::mem::take(&mut self.leftovers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut locked(&self.leftovers))
+    }
+
+    /// Removes the prepared segments that nobody can use. No manifest names them, so what cannot be removed now is removed by
+    /// the next start.
+    pub(crate) fn remove_useless(&self) {
+        for spare in std::mem::take(&mut *locked(&self.useless)) {
+            let _ = layout::remove(&layout::segment(self.root(), spare.log, spare.number));
+        }
+    }
+
+    /// All prepared segments that the last run left, those that are of no use included; the lowest number first.
+    fn prepared(&self) -> impl Iterator<Item = Prepared> {
+        let mut all = [&self.leftovers, &self.useless].map(|spares| locked(spares).clone()).concat();
+        all.sort_unstable_by_key(|spare| spare.number);
+        all.into_iter()
     }
 
     /// A number that no segment has, `None` when there are no more.
@@ -303,6 +329,10 @@ impl Owned {
         self.catalog.remove(number);
         Ok(())
     }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check_options(options: &OpenOptions) -> Result<(), OpenError> {

@@ -95,6 +95,7 @@ fn way_out_of(problem: &Problem) -> String {
         Problem::Missing
         | Problem::Short { .. }
         | Problem::Header
+        | Problem::Emptied
         | Problem::Foreign { .. }
         | Problem::Twice => {
             format!("put the right file back, or {REPAIR}")

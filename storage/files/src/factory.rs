@@ -102,7 +102,7 @@ struct Worker {
 }
 
 impl SegmentFactory {
-    /// Starts the thread and gives each shard's end, in order. The thread inherits the caller's processor affinity: start
+    /// Starts the thread and gives each shard's end, in order. Prepared segments that nobody can use are removed. The thread inherits the caller's processor affinity: start
     /// it before pinning. `wakes` holds one for each shard.
     ///
     /// # Errors
@@ -116,6 +116,7 @@ impl SegmentFactory {
         assert!((1..=SPARES_MAX).contains(&options.spares), "spares are bounded");
         let ready = (0..dir.shards()).map(|_| AtomicUsize::new(0)).collect();
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), ready });
+        dir.owned().remove_useless();
         let mut leftovers = dir.owned().take_leftovers();
         let mut lines = Vec::new();
         let mut receivers = Vec::new();

@@ -138,14 +138,22 @@ pub fn recover_log(
     let recovered =
         tidegate_storage_log::recover_after(&mut dir.reader(), &segments, directory, covered, each)
             .map_err(|source| RecoverError::Log { log, source })?;
-    make_durable(dir, log, &recovered)?;
+    make_durable(dir, log, &segments, &recovered)?;
     Ok(RecoveredLog { log, segments, recovered })
 }
 
 /// After a kill, the last batch may be in the page cache only: read well, and lost with the next power cut. A batch is
 /// written after the one before is synced, so only the last segment, and the one before it at a roll, can hold such.
-fn make_durable(dir: &DataDir, log: LogId, recovered: &Recovered) -> Result<(), FileError> {
-    if !recovered.unclean || recovered.previous == PreviousEnd::default() {
+fn make_durable(dir: &DataDir, log: LogId, segments: &[u32], recovered: &Recovered) -> Result<(), FileError> {
+    if !recovered.unclean {
+        return Ok(());
+    }
+    // A segment whose first write was torn stays, and only what is left of that write tells it from one that was emptied.
+    for &torn in segments.iter().filter(|number| **number > recovered.end().segment) {
+        let path = layout::segment(dir.path(), log, torn);
+        File::open(&path).and_then(|file| file.sync_data()).map_err(FileError::on("sync", &path))?;
+    }
+    if recovered.previous == PreviousEnd::default() {
         return Ok(());
     }
     for extent in recovered.extents.iter().rev().take(2) {

@@ -7,8 +7,10 @@ use crate::directory::{DataDir, Owned};
 use crate::error::FileError;
 use crate::layout::{self, SnapshotName};
 use crate::limits::{RESERVE_BYTES_DEFAULT, SNAPSHOTS_KEPT};
+use crate::manifest::{HASH_VERSION, Manifest};
 use crate::snapshot_file::SnapshotFile;
 use crate::view::LogSegments;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidegate_ids::{Incarnation, LogId};
@@ -244,6 +246,29 @@ pub(crate) fn list(root: &Path, expected: &Expected<'_>) -> Result<Listed, Snaps
         }
     }
     Ok(listed)
+}
+
+/// The last segment of each log that a good snapshot holds: up to there all were written, whatever they look like now. A
+/// snapshot that may not be used says nothing here; whoever uses snapshots is told why.
+pub(crate) fn covered_through(root: &Path, manifest: &Manifest) -> Result<BTreeMap<LogId, u32>, FileError> {
+    let logs: Vec<LogSegments> =
+        manifest.logs().map(|log| LogSegments { log, segments: Vec::new() }).collect();
+    let expected = Expected {
+        directory: manifest.directory,
+        hash_version: HASH_VERSION as u16,
+        logs: &logs,
+        next_segment: manifest.next_segment,
+    };
+    let mut through = BTreeMap::new();
+    for name in layout::names(&layout::snapshot_dir(root))? {
+        let SnapshotName::Snapshot(number) = layout::snapshot_name(&name) else { continue };
+        let Ok(Ok(file)) = inspect(&layout::snapshot(root, number), number, &expected) else { continue };
+        for covered in &file.header().covered {
+            let last = through.entry(covered.log).or_insert(0);
+            *last = covered.previous.end.segment.max(*last);
+        }
+    }
+    Ok(through)
 }
 
 pub(crate) fn inspect(

@@ -4,6 +4,7 @@ use crate::error::FileError;
 use crate::layout::{self, Entry};
 use crate::limits::ZERO_CHUNK_BYTES;
 use crate::manifest::Manifest;
+use crate::snapshots::covered_through;
 use crate::view::{Problem, SegmentProblem};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ impl Survey {
     /// Looks at all directories that the manifest names.
     pub(crate) fn take(root: &Path, manifest: &Manifest) -> Result<Self, FileError> {
         let mut survey = Self::default();
+        // Before the segments: a running gateway may write, seal and fold one after it was found zero.
+        let covered = covered_through(root, manifest)?;
         survey.find_unlisted(root, manifest)?;
         let mut homes: BTreeMap<u32, LogId> = BTreeMap::new();
         for log in manifest.logs() {
@@ -67,6 +70,7 @@ impl Survey {
             }
         }
         survey.keep_usable_spares();
+        survey.report_emptied(root, manifest, &covered);
         Ok(survey)
     }
 
@@ -166,6 +170,24 @@ impl Survey {
             }
         }
         self.prepared.sort_by_key(|spare| spare.number);
+    }
+
+    /// A zeroed segment above all that was written in its log is no spare either if a snapshot folded it, or if it is of an
+    /// epoch that is over and still named: a start that begins an epoch takes the spares of the last one out of the manifest.
+    /// That something of it is `lost` says nothing: a spare that the device once refused to read has such a line as well.
+    fn report_emptied(&mut self, root: &Path, manifest: &Manifest, covered: &BTreeMap<LogId, u32>) {
+        let current = manifest.current().number;
+        let was_written = |spare: &mut Prepared| {
+            let is_named = manifest.segments.get(&spare.number) == Some(&spare.log);
+            let is_covered = covered.get(&spare.log).is_some_and(|last| *last >= spare.number);
+            is_named && (is_covered || spare.log.epoch < current)
+        };
+        let emptied: Vec<Prepared> = self.prepared.extract_if(.., was_written).collect();
+        for Prepared { number, log, .. } in emptied {
+            let written = self.written.entry(log).or_default();
+            written.insert(written.partition_point(|&other| other < number), number);
+            self.report(layout::segment(root, log, number), Problem::Emptied);
+        }
     }
 }
 

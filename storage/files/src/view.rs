@@ -49,6 +49,8 @@ pub enum Problem {
     },
     /// Its first block is not a segment's header.
     Header,
+    /// It is zero where a spare is, and something says that it was written.
+    Emptied,
     /// Written in a newer format.
     Newer {
         /// The format in its header.
@@ -75,6 +77,7 @@ impl fmt::Display for Problem {
             Self::Missing => f.write_str("missing, though the MANIFEST lists it"),
             Self::Short { bytes, expected } => write!(f, "{bytes} bytes long, not {expected}"),
             Self::Header => f.write_str("the segment's header is damaged"),
+            Self::Emptied => f.write_str("zero like a spare, though it was written: what it held is lost"),
             Self::Newer { found, supported } => {
                 write!(
                     f,
@@ -172,7 +175,8 @@ impl DirView {
         &self.logs
     }
 
-    /// What is not as it should be. Of these, [`DirView::logs`] lists segments with a damaged header or end only.
+    /// What is not as it should be. Of these, [`DirView::logs`] lists emptied segments and those with a damaged
+    /// header or end only.
     #[must_use]
     pub fn problems(&self) -> &[SegmentProblem] {
         &self.problems

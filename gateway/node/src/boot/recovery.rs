@@ -183,7 +183,13 @@ fn walk(
     }
     let ends = ends_of(&logs);
     let lost = logs.iter().flat_map(|log| recovery.unnoticed(&log.recovered.lost)).collect();
-    let beyond = recovery.consumed_beyond(&ends);
+    let beyond = recovery.consumed_beyond(&ends).next();
+    // Not in what was put back: its logs were copied one after another, so the one that says so may be the newer copy.
+    if !dir.was_restored()
+        && let Some(problem) = recovery.consumed_beyond(&ends).find_map(|end| dir.emptied(end.log, end.end))
+    {
+        return Err(BootError::Directory(problem.into()));
+    }
     recovery.ended(&ends);
     let mut planner = recovery.planner(epochs, held);
     let closed_of = |log: &RecoveredLog| {
