@@ -1,15 +1,17 @@
 //! Files that go bad, under a running gateway and before a start: what is sound is served, what is lost is told, and it stays
 //! up.
 
+use crate::repair::repair;
 use crate::stop::verify_log;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 use tidegate_ids::{ConversationId, DeviceId, Incarnation, Sequence, UserId};
 use tidegate_schema::{ServerFrame, SkipReason};
 use tidegate_tests_e2e::limits::{LOOK_INTERVAL, WAIT};
-use tidegate_tests_e2e::{Device, Gateway, Setup, Wire, get, message, user_at};
+use tidegate_tests_e2e::{Device, Gateway, Setup, Wire, get, message, program, user_at};
 
 /// So small that some dozens of messages roll.
 const SEGMENT_BYTES: &str = "262144";
@@ -110,7 +112,7 @@ fn a_segment_that_is_cut_under_a_gateway_costs_itself() {
     }
     assert!(event("reads_failed") >= 3 * event("reads_damaged"));
     gateway.stop();
-    // A start names the file and says what to do; with its length back, what is missing is damage.
+    // A start names the file and says what to do; with its length back, what is missing in the middle of a log is damage.
     let ended = setup(dir.path()).try_start().unwrap_err();
     assert!(ended.complained.iter().any(|line| line.contains("65536 bytes long")), "{ended:?}");
     File::options().write(true).open(&all[1]).unwrap().set_len(262_144).unwrap();
@@ -128,6 +130,64 @@ fn a_segment_that_is_cut_under_a_gateway_costs_itself() {
     assert_eq!(incarnation(&gateway), renewed);
     let mut talker = Talker { number: 311, ..Talker::new(&gateway, user_at(1, 0, 0), 3) };
     assert_eq!(talker.read().1, skipped);
+}
+
+/// The newest file of a log is gone, and an operator gives it its length back.
+fn empty(path: &Path) {
+    let bytes = std::fs::metadata(path).unwrap().len();
+    std::fs::remove_file(path).unwrap();
+    File::create(path).unwrap().set_len(bytes).unwrap();
+}
+
+/// That a segment was emptied is told by every start, which changes nothing, and by `verify`.
+#[track_caller]
+fn check_emptied(setup: &Setup, path: &Path) {
+    for _ in 0..2 {
+        let ended = setup.try_start().unwrap_err();
+        let names = |line: &&String| line.contains(path.to_str().unwrap());
+        let told = ended.complained.iter().find(names).unwrap_or_else(|| panic!("{ended:?}"));
+        assert!(told.contains("it was written") && told.contains("`tidegate-log repair`"), "{told}");
+        let verify = Command::new(program::program("tidegate-log")).arg("verify").arg(&setup.data).output();
+        let verify = verify.unwrap();
+        let said = String::from_utf8_lossy(&verify.stdout);
+        assert!(!verify.status.success() && said.contains(path.to_str().unwrap()), "{said}");
+        assert!(path.exists());
+    }
+}
+
+/// The last segment of an older epoch was lost, and its file got its length back. The start took it for a spare that nobody needs and
+/// removed it: what lay in it was answered as if retention had let it go, and `verify` had nothing to say.
+#[test]
+fn a_segment_that_was_emptied_refuses_the_start_until_it_is_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("repaired"));
+    let gateway = setup(&data).start();
+    let first = incarnation(&gateway);
+    let mut talker = Talker::new(&gateway, user_at(1, 0, 0), 1);
+    talker.talk(300);
+    gateway.stop();
+    // Another number of shards ends the epoch, and the conversation goes on in the next one.
+    let two = Setup { shards: 2, ..setup(&data) };
+    let gateway = two.start();
+    let mut talker = Talker { number: 300, ..Talker::new(&gateway, user_at(1, 0, 0), 2) };
+    talker.talk(30);
+    gateway.stop();
+    // The spares of the older epoch are gone.
+    let last = segments(&data).pop().unwrap();
+    empty(&last);
+    check_emptied(&two, &last);
+    repair(&data, &copy);
+    let gateway = Setup { shards: 2, ..setup(&copy) }.start();
+    assert_ne!(incarnation(&gateway), first);
+    let mut talker = Talker { number: 330, ..Talker::new(&gateway, user_at(1, 0, 0), 3) };
+    let (there, skipped) = talker.read();
+    assert!(!skipped.is_empty() && skipped.len() < 100, "{skipped:?}");
+    let mut both: Vec<u64> = there.iter().chain(&skipped).copied().collect();
+    both.sort_unstable();
+    assert_eq!(both, (1..=330).collect::<Vec<u64>>());
+    talker.talk(1);
+    gateway.stop();
+    verify_log(&copy);
 }
 
 /// Flips a byte of a text in the newest segment that has it.

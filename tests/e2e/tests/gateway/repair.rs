@@ -32,7 +32,7 @@ fn segments(data: &Path) -> Vec<PathBuf> {
     below(data.join("log")).flat_map(below).flat_map(below).collect()
 }
 
-fn repair(data: &Path, to: &Path) -> String {
+pub(crate) fn repair(data: &Path, to: &Path) -> String {
     let mut command = Command::new(program::program("tidegate-log"));
     let output = command.arg("repair").arg(data).arg("--to").arg(to).output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
