@@ -102,8 +102,8 @@ struct Worker {
 }
 
 impl SegmentFactory {
-    /// Starts the thread and gives each shard's end, in order. Prepared segments that nobody can use are removed. The thread inherits the caller's processor affinity: start
-    /// it before pinning. `wakes` holds one for each shard.
+    /// Starts the thread and gives each shard's end, in order. Prepared segments that nobody can use are removed. The thread
+    /// inherits the caller's processor affinity: start it before pinning. `wakes` holds one for each shard.
     ///
     /// # Errors
     /// The system has no thread left.
