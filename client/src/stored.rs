@@ -16,6 +16,9 @@ pub struct Stored {
     pub user: UserId,
     /// Of the gateway's data at the last completed synchronisation; 0: none yet.
     pub incarnation: Incarnation,
+    /// A synchronisation was begun and did not come to its end, or may have been asked for by a `Welcome` that never came:
+    /// the gateway asks once. It is done at the next connect.
+    pub owes_sync: bool,
     /// Of the user's list of conversations.
     pub user_version: UserVersion,
     /// Conversations that were seen.

@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) throttled_until: MonotonicNs,
     /// `Hello` is to be sent.
     pub(crate) hello: bool,
+    /// It was sent, and what became of it is not known.
+    pub(crate) greets: bool,
     /// Frames of one payload that the gateway takes.
     pub(crate) frames_max: usize,
     /// `GetRange` without any answer, one after the other.
@@ -110,6 +112,7 @@ impl Link {
             heartbeat_background_ns: HEARTBEAT_NS,
             throttled_until: MonotonicNs(0),
             hello: false,
+            greets: false,
             frames_max: FRAMES_MAX,
             silent_ranges: 0,
         }
@@ -189,6 +192,8 @@ impl Machine {
         if self.link.phase == Phase::Ready && now.since(self.link.ready_since) >= STEADY_NS {
             self.link.failures = 0;
         }
+        // A `Welcome` that is lost may have been the one that asks for a synchronisation.
+        self.owes_sync |= core::mem::take(&mut self.link.greets);
         self.link.held = Vec::new();
         self.link.phase = self.next_phase(now);
         if let Phase::Waiting(at) = self.link.phase {
@@ -340,6 +345,8 @@ impl Machine {
             CloseCode::TOO_MANY_CONNECTIONS | CloseCode::TRY_AGAIN => Fate::Crowded,
             _ => self.link.fate,
         };
+        // Only a gateway that goes away may have taken the `Hello` before it said so.
+        self.link.greets &= fate == self.link.fate;
         self.end(fate);
     }
 

@@ -112,6 +112,7 @@ impl Machine {
 
     fn session_frames(&mut self, payload: &mut Payload<'_>, now: MonotonicNs) {
         if core::mem::take(&mut self.link.hello) {
+            self.link.greets = true;
             let id = self.asks.sent(What::Hello, now);
             let hello = Hello {
                 protocol_min: PROTOCOL_VERSION,

@@ -43,11 +43,14 @@ impl Machine {
         self.welcomed(welcome, now);
         sink(Event::Welcomed(welcome));
         self.marks.connected();
+        self.link.greets = false;
         let fresh = self.incarnation.0 == 0;
         let other = !fresh && self.incarnation != welcome.incarnation;
-        if welcome.resync == Resync::None && !fresh && !other {
+        if welcome.resync == Resync::None && !fresh && !other && !self.owes_sync {
             return self.ready(now, sink);
         }
+        // The gateway asks once: from here on it knows this device, whatever becomes of the connection.
+        self.owes_sync = true;
         self.link.phase = Phase::Syncing;
         self.sync = Some(Box::new(Sync {
             restored: welcome.resync == Resync::NewIncarnation || other,
@@ -142,6 +145,7 @@ impl Machine {
             }
         }
         self.incarnation = sync.incarnation;
+        self.owes_sync = false;
         self.begin_held(now, sink);
         self.ready(now, sink);
     }

@@ -483,3 +483,59 @@ fn ten_thousand_announced_ranges_are_fetched_with_a_request_each() {
     assert_eq!(rig.told().iter().filter(of_records).count(), 700_000);
     assert_eq!(rig.ids("range"), [] as [u64; 0], "nothing is asked for twice");
 }
+
+/// A gateway had forgotten a device's queue and said so in its `Welcome`. The connection was cut while the list was paged; the
+/// next `Welcome` knew the device, and what it had missed was never fetched.
+#[test]
+fn a_synchronisation_that_is_cut_is_done_at_the_next_connect() {
+    let row = ConversationRow {
+        conversation: direct(),
+        head: Sequence(9),
+        first_available: Sequence(1),
+        joined: Sequence(1),
+        ..ConversationRow::default()
+    };
+    let synchronises = |rig: &mut Rig| {
+        rig.resync = Resync::None;
+        rig.rows = vec![row];
+        rig.wait_ms(60_000);
+        rig.told();
+        rig.heard();
+        rig.connect();
+        let told = rig.told();
+        assert!(rig.machine.is_ready() && !rig.machine.snapshot().owes_sync);
+        told.contains(&"row direct".to_owned()) && told.contains(&"direct duty 1..9".to_owned())
+    };
+    let known = || {
+        let conversation = StoredConversation {
+            conversation: direct(),
+            number: CommandNumber(1),
+            next: Sequence(1),
+            ..StoredConversation::default()
+        };
+        Stored { conversations: vec![conversation], ..seasoned() }
+    };
+    // While the list is paged.
+    let mut rig = Rig::with(known(), Config::default());
+    rig.resync = Resync::NewDevice;
+    rig.upgrade();
+    let hello = rig.ids("hello")[0];
+    rig.welcome(hello);
+    assert!(rig.machine.snapshot().owes_sync);
+    rig.drop_socket();
+    let mut later = Rig::with(rig.machine.snapshot(), Config::default());
+    assert!(synchronises(&mut rig));
+    assert!(synchronises(&mut later), "also after a restart of the application");
+    // Before the `Welcome` came.
+    let mut rig = Rig::with(known(), Config::default());
+    rig.upgrade();
+    assert!(rig.machine.snapshot().owes_sync);
+    rig.drop_socket();
+    assert!(synchronises(&mut rig));
+    // A gateway that is too full has not taken the `Hello`.
+    let mut rig = Rig::with(known(), Config::default());
+    rig.upgrade();
+    rig.close_with(4029);
+    assert!(!rig.machine.snapshot().owes_sync);
+    assert!(!synchronises(&mut rig));
+}
