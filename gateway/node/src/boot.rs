@@ -84,10 +84,16 @@ pub enum BootError {
     Snapshots(#[from] tidegate_storage_files::SnapshotsError),
     /// A snapshot that was lost could not be made again.
     #[error(
-        "the newest snapshot is lost or damaged, and cannot be made again from the logs: {0}; put a backup back, or have a copy \
-         with what is left of it made by `tidegate-log repair`"
+        "the newest snapshot is lost or damaged, and cannot be made again from the logs: {0}; put a backup back, or see with \
+         `tidegate-log repair --dry-run` whether a copy with what is left can be made"
     )]
     SnapshotLost(String),
+    /// No snapshot is left of what only snapshots held. Recovered from a backup alone: a repair refuses as well.
+    #[error(
+        "the snapshots are lost or damaged, and cannot be made again from the logs: retention has let bodies go that only they \
+         held; put a backup back"
+    )]
+    SnapshotsGone,
     /// What somebody asked to erase must not be given out, and nobody can say what that is.
     #[error(transparent)]
     Erasures(#[from] tidegate_storage_files::ErasureError),

@@ -4,17 +4,17 @@
 //! Links that hold stay, also where they lead to what is lost: it keeps its place. A user's stream is read by its chain
 //! alone, so there a link leads round what is lost.
 
-use crate::kinds::{is_message, is_sequenced, is_state, state_part};
+use crate::kinds::{is_sequenced, is_state, state_part};
 use crate::links::Links;
 use crate::losses::{Loss, Losses};
 use crate::lost::{LostPlaces, nowhere};
+use crate::snapshots::{Needed, is_let_go, note_needed};
 use crate::spines::KnownSpine;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidegate_ids::{Location, LogId, Sequence, StreamId, StreamKind};
 use tidegate_storage_files::RepairSource;
 use tidegate_storage_log::{
-    JudgedLog, Links as RecordLinks, Lost, LostWhat, RecordHead, RecordState, RecordView, Remnant, Witness,
-    jump_sequence,
+    JudgedLog, Links as RecordLinks, Lost, LostWhat, RecordHead, RecordView, Remnant, Witness, jump_sequence,
 };
 
 /// All streams of a damaged directory, told log by log.
@@ -54,8 +54,8 @@ pub(crate) struct Mending {
     pub(crate) linked: BTreeSet<u32>,
     /// The highest segment that anything leads to.
     pub(crate) highest_segment: u32,
-    /// For each log, the last segment in which retention let go of more than a message: only a snapshot holds that.
-    pub(crate) let_go: BTreeMap<LogId, u32>,
+    /// What only snapshots hold.
+    pub(crate) let_go: Needed,
 }
 
 /// A stream so far.
@@ -216,8 +216,8 @@ impl Witness for Mender {
         self.found.records += 1;
         let links = RecordLinks { prev: record.placement.prev, jump: record.placement.jump };
         self.note_targets(&record.head, links);
-        if record.placement.state == RecordState::Expired && !is_message(record.head.kind) {
-            self.found.let_go.insert(self.log, record.location.segment);
+        if is_let_go(record) {
+            note_needed(&mut self.found.let_go, self.log, record.location.segment);
         }
         let links = has_links.then_some(links);
         if is_sequenced(record.head.kind) {

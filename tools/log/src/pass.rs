@@ -3,7 +3,7 @@
 use crate::faults::Faults;
 use crate::limits::PROGRESS_RECORDS;
 use crate::links::Links;
-use crate::snapshots::{self, Ends};
+use crate::snapshots::{self, Ends, Needed, is_let_go, note_needed};
 use crate::streams::Streams;
 use indicatif::ProgressBar;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use tidegate_ids::{LogId, StreamId};
 use tidegate_storage_files::{DirView, LogSegments, load_erasures};
 use tidegate_storage_log::{
     Cut, Damage, DamageKind, FooterEntry, Lost, Medium, RecordView, Recovered, SegmentExtent, Witness,
-    read_footer, recover_telling,
+    read_footer, recover_telling, segment_header,
 };
 
 /// What a pass found.
@@ -30,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) snapshots: usize,
     /// Where the segments end.
     ends: Ends,
+    /// What only snapshots hold.
+    needed: Needed,
 }
 
 /// A sum over the footer entries of a segment, whatever their order: comparing two needs no copy of either.
@@ -67,7 +69,7 @@ pub(crate) fn run(view: &DirView, bar: &ProgressBar) -> Found {
     }
     bar.set_position(bytes);
     found.streams = streams.count();
-    found.snapshots = snapshots::check(view, &found.ends, &mut found.faults);
+    found.snapshots = snapshots::check(view, &found.ends, &found.needed, &mut found.faults);
     if let Err(error) = load_erasures(view.path()) {
         found.faults.add(|| error.to_string());
     }
@@ -81,6 +83,8 @@ struct Taking<'a, F> {
     tally: Tally,
     records: u64,
     holes: u64,
+    /// The last segment in which retention let go of what only a snapshot holds.
+    let_go: Option<u32>,
     moved: F,
 }
 
@@ -91,6 +95,9 @@ impl<F: Fn(&RecordView<'_>)> Witness for Taking<'_, F> {
         }
         self.records += 1;
         self.holes += u64::from(record.is_hole());
+        if is_let_go(record) {
+            self.let_go = Some(record.location.segment);
+        }
         self.tally.take(record);
         self.streams.take(record, self.faults);
     }
@@ -110,12 +117,16 @@ fn check_log(
     found.logs += 1;
     found.segments += listed.segments.len();
     let faults = &mut found.faults;
-    let mut taking = Taking { streams, faults, tally: Tally::new(), records: 0, holes: 0, moved };
+    let mut taking =
+        Taking { streams, faults, tally: Tally::new(), records: 0, holes: 0, let_go: None, moved };
     let directory = Some(view.directory());
     let recovered = recover_telling(&mut view.reader(), &listed.segments, directory, &mut taking);
-    let Taking { mut tally, records, holes, .. } = taking;
+    let Taking { mut tally, records, holes, let_go, .. } = taking;
     (found.records, found.holes) = (found.records + records, found.holes + holes);
     tally.finish_segment();
+    let_go.into_iter().chain(dropped_before(view, listed)).for_each(|segment| {
+        note_needed(&mut found.needed, listed.log, segment);
+    });
     match recovered {
         Ok(recovered) => {
             note_recovered(listed.log, &recovered, found);
@@ -130,6 +141,13 @@ fn check_log(
         Err(error) => found.faults.add(|| format!("log {}: {error}", listed.log)),
     }
     check_copies(view, listed, &mut found.faults);
+}
+
+/// The segment before the first one of a log, if retention removed it.
+fn dropped_before(view: &DirView, listed: &LogSegments) -> Option<u32> {
+    let header = segment_header(&mut view.reader(), *listed.segments.first()?).ok().flatten()?;
+    let before = header.previous.end.segment;
+    (before > 0 && view.named().all(|named| named != before)).then_some(before)
 }
 
 /// Rewritten segments have headers and tables twice: recovery needs one of each, and does not say that the other is bad.

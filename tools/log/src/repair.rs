@@ -6,7 +6,7 @@ use crate::limits::PROGRESS_RECORDS;
 use crate::losses::{Loss, Losses};
 use crate::mend::{Mender, Mending};
 use crate::pass;
-use crate::snapshots::{self, Ends};
+use crate::snapshots::{self, Ends, Needed, holds, note_needed};
 use crate::verify::{bar, count};
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
@@ -188,7 +188,7 @@ fn choose(
         }
         chosen.left_out.extend(faults.lines());
     }
-    if holds(chosen.kept.first(), &needed) {
+    if holds(chosen.kept.first().map(|file| &**file), &needed) {
         return Ok(chosen);
     }
     let Some((file, entries_lost)) = partial else {
@@ -203,24 +203,15 @@ fn choose(
 }
 
 /// For each log, up to which segment a snapshot must hold it.
-fn needed(source: &RepairSource, logs: &[(LogId, JudgedLog)], found: &Mending) -> BTreeMap<LogId, u32> {
+fn needed(source: &RepairSource, logs: &[(LogId, JudgedLog)], found: &Mending) -> Needed {
     let mut needed = found.let_go.clone();
     for (log, judged) in logs {
         let before = judged.segments.first().map_or(0, |first| first.header.previous.end.segment);
         if before > 0 && !source.missing().contains(&before) {
-            let segment = needed.entry(*log).or_default();
-            *segment = before.max(*segment);
+            note_needed(&mut needed, *log, before);
         }
     }
     needed
-}
-
-fn holds(snapshot: Option<&Arc<SnapshotFile>>, needed: &BTreeMap<LogId, u32>) -> bool {
-    needed.iter().all(|(log, segment)| {
-        let covered = snapshot.iter().flat_map(|file| &file.header().covered);
-        let mut of_log = covered.filter(|covered| covered.log == *log);
-        of_log.any(|covered| covered.previous.end.segment >= *segment)
-    })
 }
 
 fn copy(source: &RepairSource, to: &Target, judged: &Judged) -> anyhow::Result<Copied> {

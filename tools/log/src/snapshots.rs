@@ -1,16 +1,40 @@
 //! The snapshots of a directory: all their bytes, and whether what they say of the logs is so.
 
 use crate::faults::Faults;
-use std::collections::HashMap;
+use crate::kinds::is_message;
+use std::collections::{BTreeMap, HashMap};
 use tidegate_ids::{Location, LogId};
 use tidegate_storage_files::{DirView, SnapshotFile};
-use tidegate_storage_log::{Covered, PreviousEnd};
+use tidegate_storage_log::{Covered, PreviousEnd, RecordState, RecordView};
 
 /// Where each segment of a log ends, as recovery found it.
 pub(crate) type Ends = HashMap<(LogId, u32), PreviousEnd>;
 
+/// For each log, up to which segment a snapshot must hold it: retention let go of something there.
+pub(crate) type Needed = BTreeMap<LogId, u32>;
+
+/// Whether retention let go of more than a message: only a snapshot holds what it said.
+pub(crate) fn is_let_go(record: &RecordView<'_>) -> bool {
+    record.placement.state == RecordState::Expired && !is_message(record.head.kind)
+}
+
+/// Notes a segment that a snapshot must hold.
+pub(crate) fn note_needed(needed: &mut Needed, log: LogId, segment: u32) {
+    let last = needed.entry(log).or_default();
+    *last = segment.max(*last);
+}
+
+/// Whether a snapshot holds all that must be held; if there is none, whether nothing must.
+pub(crate) fn holds(snapshot: Option<&SnapshotFile>, needed: &Needed) -> bool {
+    needed.iter().all(|(log, segment)| {
+        let covered = snapshot.iter().flat_map(|file| &file.header().covered);
+        let mut of_log = covered.filter(|covered| covered.log == *log);
+        of_log.any(|covered| covered.previous.end.segment >= *segment)
+    })
+}
+
 /// Checks every snapshot and says how many there are.
-pub(crate) fn check(view: &DirView, ends: &Ends, faults: &mut Faults) -> usize {
+pub(crate) fn check(view: &DirView, ends: &Ends, needed: &Needed, faults: &mut Faults) -> usize {
     let viewed = match view.snapshots() {
         Ok(viewed) => viewed,
         Err(error) => {
@@ -20,6 +44,12 @@ pub(crate) fn check(view: &DirView, ends: &Ends, faults: &mut Faults) -> usize {
     };
     viewed.bad.iter().for_each(|bad| faults.add(|| bad.to_string()));
     viewed.good.iter().for_each(|file| check_one(file, ends, faults));
+    if !holds(None, needed) && !viewed.good.iter().any(|file| holds(Some(file), needed)) {
+        let path = view.path().display();
+        faults.add(|| {
+            format!("{path}: no snapshot that can be read holds what retention let go of: put a backup back")
+        });
+    }
     viewed.bad.len() + viewed.good.len()
 }
 

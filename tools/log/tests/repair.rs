@@ -687,6 +687,45 @@ fn of_the_last_snapshot_that_holds_what_was_let_go_the_sound_entries_are_kept() 
         with_snapshots(true, |dir| std::fs::remove_dir_all(dir.join("snapshot")).unwrap());
     assert!(code == Some(1) && err.contains("put a backup back"), "{out}{err}");
     assert!(!temp.path().join("copy").exists());
+    let (code, out, _) = run("verify", &temp.path().join("data"), &[]);
+    assert!(code == Some(1) && out.contains("holds what retention let go of: put a backup back"), "{out}");
+}
+
+/// Users' records are folded, and go.
+struct ExpireUsers;
+
+impl RetentionPolicy for ExpireUsers {
+    fn keep_after(&self, stream: &StreamId) -> WallMs {
+        let is_user = matches!(stream.kind(), Some(StreamKind::User(_)));
+        WallMs(if is_user { u64::MAX } else { 0 })
+    }
+}
+
+/// A directory without its snapshots, whose rewritten segments have holes where users' records were: `verify` found no fault in it,
+/// though no gateway starts on it and there is nothing to repair it from.
+#[test]
+fn snapshots_that_alone_held_what_was_let_go_are_missed() {
+    let made = make(true, false);
+    let journal = Journal::open(&made.dir, 3);
+    let covered = CoveredSegments::default();
+    journal.logs.iter().for_each(|one| covered.set(one.log, one.recovered.previous));
+    let options = RetentionOptions {
+        bytes_per_second: 0,
+        look_again_ms: 0,
+        expired_percent_min: 1,
+        ..RetentionOptions::default()
+    };
+    let mut retention = Retention::new(&journal.dir, options, covered);
+    retention.pass(&ExpireUsers, WallMs(1_700_000_001_000), &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let figures = retention.counters().figures();
+    assert!(figures.rewritten > 0 && figures.dropped == 0, "{figures:?}");
+    drop((retention, journal));
+    let (code, out, _) = run("verify", &made.dir, &[]);
+    assert!(code == Some(1) && out.contains(" holes") && out.contains(" 1 fault"), "{out}");
+    let expected = "no snapshot that can be read holds what retention let go of: put a backup back";
+    assert!(out.contains(expected), "{out}");
+    let (code, out, err) = run("repair", &made.dir, &["--dry-run"]);
+    assert!(code == Some(1) && err.contains("none of these can be read: put a backup back"), "{out}{err}");
 }
 
 struct KeepAll;

@@ -112,9 +112,7 @@ pub(super) fn recover(dir: &mut DataDir, route: Route) -> Result<Recovered, Boot
                 let mut pass = pass?;
                 lost.add(&mut pass);
                 if pass.recovery.misses_bodies() {
-                    return Err(BootError::SnapshotLost(String::from(
-                        "retention has let bodies go that only it and the one before held",
-                    )));
+                    return Err(BootError::SnapshotsGone);
                 }
                 if !pass.recovery.misses_snapshot() {
                     break pass;
