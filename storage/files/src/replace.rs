@@ -52,7 +52,11 @@ impl<'a> Replacement<'a> {
 /// All steps. After an error the old bytes or the new ones stand under the name; a caller must treat both as possible.
 pub(crate) fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let replacement = Replacement::new(directory, name);
-    replacement.write_temporary(bytes, mode)?;
-    replacement.rename()?;
+    let prepared = replacement.write_temporary(bytes, mode).and_then(|()| replacement.rename());
+    if let Err(error) = prepared {
+        // It takes room that may be what is missing; if this fails too, the next replacement removes it.
+        let _ = std::fs::remove_file(&replacement.temporary);
+        return Err(error);
+    }
     replacement.sync_directory()
 }

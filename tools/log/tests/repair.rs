@@ -524,14 +524,37 @@ fn only_what_a_repair_made_is_named_for_removal() {
     assert_eq!(files(&made.dir), before);
 }
 
-/// Runs the tool where no file may grow past half a KiB, as on a disk that is full.
+/// Runs the tool where no file may grow, as on a disk that is full.
 fn run_on_full_disk(action: &str, dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     // Ignored signals stay ignored in what the shell becomes, so that the system refuses the write instead.
-    let script = r#"trap '' XFSZ; ulimit -f 1; exec "$0" "$@""#;
+    let script = r#"trap '' XFSZ; ulimit -f 0; exec "$0" "$@""#;
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_tidegate-log"), action]).arg(dir).args(more);
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// What the tool calls a conversation of the directories here.
+fn conversation(number: u64) -> String {
+    match sums::stream(number).kind() {
+        Some(StreamKind::Conversation(id)) => id.to_string(),
+        other => panic!("no conversation: {other:?}"),
+    }
+}
+
+/// A disk that was full left the beginning of the new list behind.
+#[test]
+fn a_request_to_erase_that_found_no_room_leaves_nothing() {
+    let made = make(true, false);
+    let ask = |of: u64| [String::from("--conversation"), conversation(of), String::from("--all")];
+    let (first, second) = (ask(1), ask(2));
+    let (code, _, err) = run("erase", &made.dir, &first.each_ref().map(String::as_str));
+    assert_eq!(code, Some(0), "{err}");
+    let before = files(&made.dir);
+    let (code, err) = run_on_full_disk("erase", &made.dir, &second.each_ref().map(String::as_str));
+    assert!(code != Some(0) && err.contains("cannot write ") && err.contains("ERASURES.tmp"), "{err}");
+    assert!(!made.dir.join("ERASURES.tmp").exists());
+    assert!(files(&made.dir) == before, "the list is as it was");
 }
 
 /// What is left of a copy that could not be written is to be removed, but not an operator's directory around it.
@@ -578,11 +601,8 @@ fn what_was_erased_is_known_or_there_is_no_copy() {
     std::fs::write(&list, b"tidegate-erasures 1\ncrc32c 00000000\n").unwrap();
     refused("the checksum does not match");
     std::fs::remove_file(&list).unwrap();
-    let conversation = match sums::stream(1).kind() {
-        Some(StreamKind::Conversation(id)) => id.to_string(),
-        other => panic!("no conversation: {other:?}"),
-    };
-    let (code, _, err) = run("erase", &made.dir, &["--conversation", &conversation, "--sequences", "1..2"]);
+    let (code, _, err) =
+        run("erase", &made.dir, &["--conversation", &conversation(1), "--sequences", "1..2"]);
     assert_eq!(code, Some(0), "{err}");
     let (code, out, err) = run("repair", &made.dir, &["--to", to]);
     assert_eq!(code, Some(0), "{out}{err}");
