@@ -100,7 +100,8 @@ impl RepairSource {
     pub fn open(root: &Path) -> Result<Self, SourceError> {
         let lock = Lock::hold(root)?;
         let (loaded, manifest_loss) = load_manifest(root)?;
-        let (found, dirs) = find(root)?;
+        let (found, mut dirs) = find(root)?;
+        forget_foreign(&mut dirs, loaded.as_ref(), &found);
         if loaded.is_none() && dirs.is_empty() {
             return Err(no_manifest(root).into());
         }
@@ -300,6 +301,15 @@ fn find(root: &Path) -> Result<(Vec<Found>, BTreeSet<LogId>), SourceError> {
         }
     }
     Ok((found, dirs))
+}
+
+/// Directories of epochs that nothing speaks of are somebody else's: the copy would have a log for each number up to theirs.
+/// Without a manifest, one epoch more may have begun and written nothing yet.
+fn forget_foreign(dirs: &mut BTreeSet<LogId>, manifest: Option<&Manifest>, found: &[Found]) {
+    let listed = manifest.map_or(0, |manifest| manifest.current().number);
+    let written = found.iter().map(|found| found.log.epoch).max().unwrap_or(0);
+    let begun = u32::from(manifest.is_none());
+    dirs.retain(|log| log.epoch <= listed.max(written.saturating_add(begun)));
 }
 
 /// Names that are numbers as this layout writes them; none where there is no directory.

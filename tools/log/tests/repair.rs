@@ -534,6 +534,22 @@ fn run_on_full_disk(action: &str, dir: &Path, more: &[&str]) -> (Option<i32>, St
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
+/// An empty directory that looked like a log of the epoch 999 gave the copy a thousand logs.
+#[test]
+fn an_empty_directory_of_somebody_else_is_no_log() {
+    for has_manifest in [true, false] {
+        let made = make(true, false);
+        std::fs::create_dir_all(made.dir.join("log/999/0")).unwrap();
+        std::fs::create_dir_all(made.dir.join("log/998")).unwrap();
+        if !has_manifest {
+            std::fs::remove_file(made.dir.join("MANIFEST")).unwrap();
+        }
+        let out = check_repaired(&made);
+        assert!(out.contains("repair: 5 logs, ") && !out.contains("999"), "{out}");
+        assert!(!made.copy.join("log/999").exists() && !made.copy.join("log/3").exists());
+    }
+}
+
 /// What the tool calls a conversation of the directories here.
 fn conversation(number: u64) -> String {
     match sums::stream(number).kind() {
