@@ -12,7 +12,7 @@ use crate::limits::{BACKUP_ATTEMPTS_MAX, SNAPSHOTS_KEPT};
 use crate::manifest::{self, Manifest};
 use crate::snapshots::SnapshotsError;
 use crate::transfer::{Transferred, copy_front, link_or_copy, prepare_target};
-use crate::view::{DirView, SegmentProblem};
+use crate::view::{DirView, Problem, SegmentProblem};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -121,7 +121,9 @@ impl Work<'_> {
         self.forget_tails()?;
         let view = DirView::open(self.from)?;
         if let Some(problem) = view.problems().first() {
-            return if view.holder().is_some() {
+            // What is refused, or no file at all, does not come from a gateway's work.
+            let may_settle = !matches!(problem.problem, Problem::Refused { .. } | Problem::NoFile);
+            return if view.holder().is_some() && may_settle {
                 Ok(None)
             } else {
                 Err(BackupError::Problem(problem.clone()))

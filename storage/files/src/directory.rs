@@ -98,8 +98,14 @@ impl DataDir {
         }
         let (before, mut opened) = load_or_make(path, options.shards)?;
         let mut survey = Survey::take(path, &before)?;
-        if let Some(problem) = survey.problems.pop() {
-            return Err(problem.into());
+        if let Some(SegmentProblem { path, problem }) = survey.problems.pop() {
+            return Err(match problem {
+                // Said as of any other file, so that who may not read is told whom to ask.
+                Problem::Refused { os_error } => {
+                    FileError::new("open", &path, io::Error::from_raw_os_error(os_error)).into()
+                }
+                problem => SegmentProblem { path, problem }.into(),
+            });
         }
         let mut manifest = before.clone();
         let previous_shards = manifest.current().shards;

@@ -93,6 +93,8 @@ fn way_out_of(problem: &Problem) -> String {
         Problem::Newer { .. } => OTHER_VERSION.to_owned(),
         Problem::Unlisted => format!("put the newest MANIFEST back, or {REPAIR}, which makes it again"),
         Problem::Missing
+        | Problem::Refused { .. }
+        | Problem::NoFile
         | Problem::Short { .. }
         | Problem::Header
         | Problem::Emptied

@@ -1,6 +1,17 @@
-//! Reading a stretch of a file: signals and short reads are no end of it.
+//! Opening a file to read it, and reading a stretch of it: signals and short reads are no end of it.
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens what lies at `path` for reading, whatever it is: a FIFO in a file's place would wait for a writer, and reading it
+/// refuses then (`ESPIPE`). Of a file this is [`File::open`].
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
+}
 
 /// Fills `into` through `read`, which is given what is still to be filled and how much is, as far as there is anything; says
 /// how many bytes came. A signal does not end it, and neither does a read that gives only a part.

@@ -143,7 +143,7 @@ impl Medium for Files {
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    let file = File::open(path)?;
+    let file = crate::read_at::open(path)?;
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
 }

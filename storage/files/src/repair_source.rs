@@ -7,13 +7,13 @@ use crate::layout::{self, Entry, SnapshotName};
 use crate::limits::{EPOCHS_MAX, SEGMENT_NUMBER_MAX, SHARDS_MAX};
 use crate::lock::Lock;
 use crate::manifest::{self, Epoch, HASH_VERSION, Manifest, ManifestError};
+use crate::read_at::open;
 use crate::reader::SegmentReader;
 use crate::snapshot_file::SnapshotFile;
 use crate::snapshots::{BadSnapshot, Expected, SnapshotsError, inspect};
 use crate::survey::file_header;
 use crate::view::{LogSegments, Problem, SegmentProblem, no_manifest};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -325,7 +325,7 @@ fn numbers_in(directory: &Path) -> Result<Vec<u32>, FileError> {
 
 /// A segment's header, if one of its copies can be read and holds.
 fn header_of(path: &Path) -> Result<Option<SegmentHeader>, SourceError> {
-    let file = match File::open(path) {
+    let file = match open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(FileError::new("open", path, error).into());

@@ -1,6 +1,6 @@
 //! One snapshot as a file open for reading, by any number of threads.
 
-use crate::read_at::fill;
+use crate::read_at::{fill, open};
 use rustix::io::pread;
 use std::fs::File;
 use std::io;
@@ -71,10 +71,14 @@ impl SnapshotFile {
     /// Opens a file and checks header, footer and index.
     ///
     /// # Errors
-    /// The system's, or what is wrong with the content.
+    /// The system's, or what is wrong with the content. Where no regular file is, it is one without a number of the system.
     pub(crate) fn open(path: &Path) -> io::Result<Result<Self, SnapshotError>> {
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
+        let file = open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let bytes = metadata.len();
         let opened = Snapshot::open(FileSource { file, bytes });
         Ok(opened.map(|snapshot| Self { path: path.to_path_buf(), snapshot }))
     }

@@ -48,8 +48,11 @@ pub enum SnapshotFlaw {
     #[error("{0}")]
     Content(SnapshotError),
     /// The system refuses to open it.
-    #[error("cannot be opened (os error {0})")]
+    #[error("cannot be opened: {}", std::io::Error::from_raw_os_error(*.0))]
     Refused(i32),
+    /// A directory, a FIFO, a socket or a device lies in its place.
+    #[error("not a regular file")]
+    NoFile,
     /// Its header has another number than its name.
     #[error("the header says snapshot {0}")]
     Number(u64),
@@ -277,7 +280,9 @@ pub(crate) fn inspect(
     expected: &Expected<'_>,
 ) -> Result<Result<SnapshotFile, SnapshotFlaw>, SnapshotsError> {
     let file = match SnapshotFile::open(path) {
-        Err(error) => return Ok(Err(SnapshotFlaw::Refused(error.raw_os_error().unwrap_or(0)))),
+        Err(error) => {
+            return Ok(Err(error.raw_os_error().map_or(SnapshotFlaw::NoFile, SnapshotFlaw::Refused)));
+        }
         Ok(Err(SnapshotError::Version(found))) => {
             return Err(SnapshotsError::Version { path: path.to_path_buf(), found });
         }

@@ -4,6 +4,7 @@ use crate::error::FileError;
 use crate::layout::{self, Entry};
 use crate::limits::ZERO_CHUNK_BYTES;
 use crate::manifest::Manifest;
+use crate::read_at::open;
 use crate::snapshots::covered_through;
 use crate::view::{Problem, SegmentProblem};
 use rustix::io::Errno;
@@ -128,16 +129,25 @@ impl Survey {
         number: u32,
     ) -> Result<(), FileError> {
         let path = layout::segment(root, log, number);
-        let file = match File::open(&path) {
+        let file = match open(&path) {
             Ok(file) => file,
             // A running gateway removed or renamed it; if the manifest names it, it will be missed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.report(path, Problem::Missing);
                 return Ok(());
             }
-            Err(error) => return Err(FileError::new("open", &path, error)),
+            Err(error) => {
+                let os_error = refused_by_file(&error).ok_or_else(|| FileError::new("open", &path, error))?;
+                self.report(path, Problem::Refused { os_error });
+                return Ok(());
+            }
         };
-        let bytes = file.metadata().map_err(FileError::on("inspect", &path))?.len();
+        let metadata = file.metadata().map_err(FileError::on("inspect", &path))?;
+        if !metadata.is_file() {
+            self.report(path, Problem::NoFile);
+            return Ok(());
+        }
+        let bytes = metadata.len();
         let header = match read_header(&file, bytes, manifest, log, number) {
             // A sector that the device refuses is damage, which recovery judges.
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Header::Sound,
@@ -189,6 +199,12 @@ impl Survey {
             self.report(layout::segment(root, log, number), Problem::Emptied);
         }
     }
+}
+
+/// The error of an open that is this file's own; `None` for what would befall any other file as well.
+fn refused_by_file(error: &io::Error) -> Option<i32> {
+    let of_process = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    error.raw_os_error().filter(|&code| !of_process.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// The header of a segment's file, or its copy at the end of a rewritten one; `None` if neither can be read and holds.

@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidegate_ids::{Incarnation, LogId};
+use tidegate_storage_log::descriptor::SEGMENT_HEADER_BYTES;
 
 /// A log and its segments that hold something, rising.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,13 @@ pub struct SegmentProblem {
 pub enum Problem {
     /// The manifest names it and it is not there.
     Missing,
+    /// It is there, and the system refuses to open it.
+    Refused {
+        /// `errno`.
+        os_error: i32,
+    },
+    /// A directory, a FIFO, a socket or a device lies in its place.
+    NoFile,
     /// Shorter than its header, or than its header says.
     Short {
         /// The file's length.
@@ -75,6 +83,14 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("missing, though the MANIFEST lists it"),
+            Self::Refused { os_error } => {
+                write!(f, "cannot be opened: {}", io::Error::from_raw_os_error(*os_error))
+            }
+            Self::NoFile => f.write_str("not a regular file"),
+            Self::Short { bytes, expected } if *expected == SEGMENT_HEADER_BYTES as u64 => write!(
+                f,
+                "{bytes} bytes long, less than its header alone: a segment is made as long as storage.segment_bytes says"
+            ),
             Self::Short { bytes, expected } => write!(f, "{bytes} bytes long, not {expected}"),
             Self::Header => f.write_str("the segment's header is damaged"),
             Self::Emptied => f.write_str("zero like a spare, though it was written: what it held is lost"),

@@ -5,13 +5,14 @@
 mod journal;
 
 use journal::{Journal, SEGMENT_BYTES, options};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tidegate_ids::{LogId, ShardIndex, StreamId, UserId};
 use tidegate_storage_files::{
-    DataDir, DirView, OpenError, OpenOptions, Opened, Problem, WriteMode, recover_all,
+    DataDir, DirView, OpenError, OpenOptions, Opened, Problem, SegmentProblem, WriteMode, recover_all,
 };
 
 fn stream(user: u64) -> StreamId {
@@ -153,6 +154,22 @@ fn check_segment_refused(change: impl FnOnce(&Path, &Path), expected: impl FnOnc
     assert!(DirView::open(temp.path()).unwrap().problems().contains(problem));
 }
 
+/// What a user may not read is told as of any other file, so that the way out is the owner and no repair; a view names it.
+#[test]
+fn a_segment_that_cannot_be_opened_is_refused_by_the_systems_word() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = segment(temp.path(), with_segments(temp.path())[1]);
+    fs::remove_file(&path).unwrap();
+    // A link to itself is refused to root as well.
+    std::os::unix::fs::symlink(path.file_name().unwrap(), &path).unwrap();
+    let error = open(temp.path(), 1).unwrap_err();
+    let OpenError::File(refused) = &error else { panic!("{error}") };
+    assert_eq!((refused.path.as_path(), refused.source.raw_os_error()), (path.as_path(), Some(40)));
+    let view = DirView::open(temp.path()).unwrap();
+    let problem = SegmentProblem { path, problem: Problem::Refused { os_error: 40 } };
+    assert_eq!(view.problems(), [problem]);
+}
+
 #[test]
 fn a_wrong_segment_is_refused_by_name() {
     let flip = |at: usize| {
@@ -176,6 +193,13 @@ fn a_wrong_segment_is_refused_by_name() {
     check_segment_refused(cut(100), |problem| *problem == Problem::Short { bytes: 100, expected: 512 });
     let expected = u64::from(SEGMENT_BYTES);
     check_segment_refused(cut(4096), move |problem| *problem == Problem::Short { bytes: 4096, expected });
+    check_segment_refused(
+        |path, _| {
+            fs::remove_file(path).unwrap();
+            mkfifoat(CWD, path, Mode::RUSR).unwrap();
+        },
+        |problem| *problem == Problem::NoFile,
+    );
     let newer = |path: &Path, _: &Path| {
         let mut bytes = fs::read(path).unwrap();
         bytes[12] = 9;

@@ -45,6 +45,10 @@ fn fill(journal: &mut Journal, shards: u16, count: u64) -> Vec<Kept> {
     kept
 }
 
+fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 fn segment(dir: &Path, kept: &Kept) -> File {
     let path = format!("log/{}/{}/{}.seg", kept.log.epoch, kept.log.shard, kept.location.segment);
     File::options().write(true).open(dir.join(path)).unwrap()
@@ -219,6 +223,53 @@ fn dump_prints_records_as_text_and_as_json() {
     assert!(code == Some(2) && err.contains("user:N"), "{err}");
 }
 
+/// A FIFO in a segment's place was waited for without end, and one segment that could not be opened ended everything, with
+/// not a word about the others.
+#[test]
+fn what_is_no_segment_is_named_and_the_others_are_looked_at() {
+    let check = |replace: &dyn Fn(&Path), expected: &str| {
+        let temp = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(temp.path(), 1);
+        let kept = fill(&mut journal, 1, 200);
+        journal.seal();
+        let number = kept[50].location.segment;
+        let path = temp.path().join(format!("log/1/0/{number}.seg"));
+        std::fs::remove_file(&path).unwrap();
+        replace(&path);
+        let expected = format!("{}: {expected}\n", path.display());
+        let (code, out, err) = run("verify", temp.path(), &[]);
+        assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+        assert!(out.contains(&format!("damage: {expected}")), "{expected:?} is not in {out}");
+        let others = kept.iter().filter(|kept| kept.location.segment != number).count();
+        assert!(others > 100 && out.contains(&format!(" {others} records, 12 streams")), "{out}");
+        let (code, out, err) = run("dump", temp.path(), &[]);
+        assert_eq!((code, out.lines().count()), (Some(0), others), "{err}");
+        assert!(err.contains(&format!("tidegate-log: {expected}")), "{err}");
+        let (code, out, err) = run("repair", temp.path(), &["--dry-run"]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(out.contains(&format!("log 1/0: segment {number}, all its records")), "{out}");
+        let copy = temp.path().with_extension("copy");
+        let (code, _, err) = run("backup", temp.path(), &[copy.to_str().unwrap()]);
+        assert!(code == Some(2) && err.contains("no gateway would start on a copy"), "{err}");
+    };
+    check(&make_fifo, "not a regular file");
+    check(&|path| std::fs::create_dir(path).unwrap(), "not a regular file");
+    check(&|path| std::os::unix::fs::symlink("/dev/null", path).unwrap(), "not a regular file");
+    let loops = |path: &Path| std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap();
+    check(&loops, "cannot be opened: Too many levels of symbolic links (os error 40)");
+}
+
+/// It was "0 bytes long, not 512", after which a file of 512 bytes was made.
+#[test]
+fn a_segment_without_its_header_is_told_how_long_it_must_be() {
+    check_damaged(
+        |dir, kept| segment(dir, &kept[0]).set_len(0).unwrap(),
+        &[
+            "1.seg: 0 bytes long, less than its header alone: a segment is made as long as storage.segment_bytes says",
+        ],
+    );
+}
+
 /// `dump | head` must not end in a panic about a closed pipe.
 #[test]
 fn a_closed_pipe_ends_a_dump_quietly() {
@@ -371,6 +422,16 @@ fn every_copy_of_a_rewritten_segments_header_is_looked_at() {
 
 /// A directory with a snapshot, changed by `change`, which is given the snapshot's bytes.
 fn check_snapshot(change: impl FnOnce(&mut Vec<u8>), code: i32, expected: &[&str]) {
+    let change = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        change(&mut bytes);
+        std::fs::write(path, bytes).unwrap();
+    };
+    check_snapshot_file(change, code, expected);
+}
+
+/// The same; `change` is given the snapshot's file.
+fn check_snapshot_file(change: impl FnOnce(&Path), code: i32, expected: &[&str]) {
     let temp = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(temp.path(), 2);
     sums::fill(&mut journal, 300);
@@ -379,10 +440,7 @@ fn check_snapshot(change: impl FnOnce(&mut Vec<u8>), code: i32, expected: &[&str
     let mut snapshots = Snapshots::open(&journal.dir).unwrap();
     sums::build(&journal, &mut snapshots, usize::MAX).unwrap();
     drop((journal, snapshots));
-    let path = temp.path().join("snapshot/1.snap");
-    let mut bytes = std::fs::read(&path).unwrap();
-    change(&mut bytes);
-    std::fs::write(&path, bytes).unwrap();
+    change(&temp.path().join("snapshot/1.snap"));
     let (found, out, err) = run("verify", temp.path(), &[]);
     assert_eq!((found, err.as_str()), (Some(code), ""), "{out}");
     for part in expected {
@@ -404,6 +462,21 @@ fn snapshots_are_verified_too() {
         1,
         &["1.snap: covers log 1/0 to", "1 fault, 1 snapshot"],
     );
+}
+
+/// "cannot be opened (os error 13)" is a number that not everybody knows; and a FIFO was waited for without end.
+#[test]
+fn a_snapshot_that_cannot_be_read_is_told_in_words() {
+    let instead = |make: fn(&Path)| {
+        move |path: &Path| {
+            std::fs::remove_file(path).unwrap();
+            make(path);
+        }
+    };
+    let loops = |path: &Path| std::os::unix::fs::symlink("1.snap", path).unwrap();
+    let words = "1.snap: cannot be opened: Too many levels of symbolic links (os error 40)";
+    check_snapshot_file(instead(loops), 1, &[words, "1 fault, 1 snapshot"]);
+    check_snapshot_file(instead(make_fifo), 1, &["1.snap: not a regular file", "1 fault, 1 snapshot"]);
 }
 
 #[test]
