@@ -12,7 +12,7 @@ use crate::limits::{BACKUP_ATTEMPTS_MAX, SNAPSHOTS_KEPT};
 use crate::manifest::{self, Manifest};
 use crate::snapshots::SnapshotsError;
 use crate::transfer::{Transferred, copy_front, link_or_copy, prepare_target};
-use crate::view::{DirView, Problem, SegmentProblem};
+use crate::view::{DirView, Problem, SegmentProblem, no_manifest};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -86,9 +86,27 @@ pub fn backup(
     from: &Path,
     to: &Path,
     with_secret: bool,
+    tell: impl FnMut(BackupStep),
+) -> Result<BackedUp, BackupError> {
+    // A wrong name leaves nothing behind.
+    manifest::load(from)?.ok_or_else(|| no_manifest(from))?;
+    let was_there = to.exists();
+    let done =
+        prepare_target(from, to).map_err(BackupError::from).and_then(|()| fill(from, to, with_secret, tell));
+    if done.is_err() && !was_there {
+        // Only an empty one goes: what is in it may tell what happened, and is no backup without a manifest.
+        let _ = std::fs::remove_dir(to);
+    }
+    done
+}
+
+/// Copies to `to`, which is empty.
+fn fill(
+    from: &Path,
+    to: &Path,
+    with_secret: bool,
     mut tell: impl FnMut(BackupStep),
 ) -> Result<BackedUp, BackupError> {
-    prepare_target(from, to)?;
     // Before any segment: what is erased while the backup is made may be in it as it was.
     let asked_before = load_erasures(from)?;
     let mut work = Work { from, to, taken: BTreeMap::new(), tails: Vec::new(), done: BackedUp::default() };

@@ -41,7 +41,8 @@ pub(crate) fn run(options: &DumpOptions) -> anyhow::Result<ExitCode> {
         );
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut left = options.limit.unwrap_or(u64::MAX);
+    let limit = options.limit.unwrap_or(u64::MAX);
+    let mut left = limit;
     for listed in view.logs() {
         if left == 0 || options.log.is_some_and(|log| log != listed.log) {
             continue;
@@ -62,7 +63,25 @@ pub(crate) fn run(options: &DumpOptions) -> anyhow::Result<ExitCode> {
         }
     }
     out.flush()?;
+    if left == limit && limit > 0 {
+        tell_none(options, &view);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Nothing was printed: whoever named a log or a stream may have mistaken its name.
+fn tell_none(options: &DumpOptions, view: &DirView) {
+    let place = match options.log {
+        Some(log) if view.logs().iter().all(|listed| listed.log != log) => {
+            return eprintln!("tidegate-log: there is no log {log} in {}", options.dir.display());
+        }
+        Some(log) => format!("log {log} of {}", options.dir.display()),
+        None => options.dir.display().to_string(),
+    };
+    match options.stream {
+        Some(stream) => eprintln!("tidegate-log: there is no record of {stream} in {place}"),
+        None => eprintln!("tidegate-log: there is no record in {place}"),
+    }
 }
 
 fn write(out: &mut impl Write, log: LogId, record: &RecordView<'_>, json: bool) -> io::Result<()> {

@@ -223,6 +223,36 @@ fn dump_prints_records_as_text_and_as_json() {
     assert!(code == Some(2) && err.contains("user:N"), "{err}");
 }
 
+/// A mistaken name printed nothing and ended with 0, like a stream that is empty.
+#[test]
+fn what_a_dump_does_not_find_is_said() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(temp.path(), 2);
+    fill(&mut journal, 2, 60);
+    journal.seal();
+    let check = |more: &[&str], expected: &str| {
+        let (code, out, err) = run("dump", temp.path(), more);
+        let dir = temp.path().display();
+        let expected = match expected {
+            "" => String::new(),
+            expected => format!("tidegate-log: there is no {expected}{dir}\n"),
+        };
+        assert_eq!((code, out.as_str(), err), (Some(0), "", expected), "{more:?}");
+    };
+    check(&["--log", "9/9"], "log 9/9 in ");
+    check(&["--log", "9/9", "--stream", "3:1003"], "log 9/9 in ");
+    check(&["--stream", "user:99"], "record of user 99 in ");
+    // The even streams are those of the first log.
+    check(&["--log", "1/0", "--stream", "3:1003"], "record of conversation 3:1003 in log 1/0 of ");
+    check(&["--limit", "0"], "");
+    let (_, out, err) = run("dump", temp.path(), &["--log", "1/1", "--stream", "3:1003"]);
+    assert_eq!((out.lines().count(), err.as_str()), (5, ""));
+    let empty = tempfile::tempdir().unwrap();
+    drop(Journal::open(empty.path(), 1));
+    let (code, out, err) = run("dump", empty.path(), &[]);
+    assert!(code == Some(0) && out.is_empty() && err.contains("there is no record in "), "{err}");
+}
+
 /// A FIFO in a segment's place was waited for without end, and one segment that could not be opened ended everything, with
 /// not a word about the others.
 #[test]
@@ -251,6 +281,7 @@ fn what_is_no_segment_is_named_and_the_others_are_looked_at() {
         let copy = temp.path().with_extension("copy");
         let (code, _, err) = run("backup", temp.path(), &[copy.to_str().unwrap()]);
         assert!(code == Some(2) && err.contains("no gateway would start on a copy"), "{err}");
+        assert!(!copy.exists(), "an empty copy is left");
     };
     check(&make_fifo, "not a regular file");
     check(&|path| std::fs::create_dir(path).unwrap(), "not a regular file");
@@ -340,6 +371,11 @@ fn what_is_no_data_directory_is_said() {
         assert!(code == Some(2) && err.contains("MANIFEST"), "{err}");
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is made");
     }
+    // Not a word about it, and the target was there, empty.
+    let to = temp.path().join("copies/x1");
+    let (code, _, err) = run("backup", &temp.path().join("nope"), &[to.to_str().unwrap()]);
+    assert!(code == Some(2) && err.contains("not a data directory"), "{err}");
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "nothing is made");
     let help = Command::new(env!("CARGO_BIN_EXE_tidegate-log")).arg("--help").output().unwrap();
     assert!(String::from_utf8(help.stdout).unwrap().contains("tidegate-log verify data"));
 }
