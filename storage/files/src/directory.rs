@@ -239,13 +239,22 @@ impl DataDir {
     }
 
     /// Of a log that went up to `end` at least, as its readers say: a segment in which it went there, and which lies there as
-    /// if it had never been written.
-    #[must_use]
-    pub fn emptied(&self, log: LogId, end: Position) -> Option<SegmentProblem> {
+    /// if it had never been written. The manifest remembers that it is lost as a whole, so that every look at the directory
+    /// from now on says so, also one that cannot ask those readers; nothing may be served.
+    ///
+    /// # Errors
+    /// The manifest cannot be replaced.
+    pub fn note_emptied(&self, log: LogId, end: Position) -> Result<Option<SegmentProblem>, FileError> {
         let of_log = |spare: &Prepared| spare.log == log && spare.number <= end.segment;
-        let number = self.owned.prepared().find(of_log)?.number;
-        let path = layout::segment(self.path(), log, number);
-        Some(SegmentProblem { path, problem: Problem::Emptied })
+        let Some(Prepared { number, .. }) = self.owned.prepared().find(of_log) else { return Ok(None) };
+        let mut manifest = self.owned.manifest();
+        let mut now = manifest.clone();
+        now.segments.insert(number, log);
+        now.lost.note(&Loss::whole(number));
+        manifest::store(self.owned.root(), &now)?;
+        *manifest = now;
+        let path = layout::segment(self.owned.root(), log, number);
+        Ok(Some(SegmentProblem { path, problem: Problem::Emptied }))
     }
 
     /// The number that the next segment gets: above that of every one there is or was.

@@ -21,6 +21,11 @@ impl Lost {
         known.into_iter().any(|(from, to)| *from <= loss.from && loss.to <= *to)
     }
 
+    /// Whether a segment is lost as a whole.
+    pub(crate) fn is_whole(&self, segment: u32) -> bool {
+        self.holds(&Loss::whole(segment))
+    }
+
     /// Remembers a stretch. A segment with too many of them counts as lost as a whole, and so does each if all together are
     /// too many: then more damage in it goes unnoticed.
     pub(crate) fn note(&mut self, loss: &Loss) {

@@ -184,13 +184,14 @@ impl Survey {
 
     /// A zeroed segment above all that was written in its log is no spare either if a snapshot folded it, or if it is of an
     /// epoch that is over and still named: a start that begins an epoch takes the spares of the last one out of the manifest.
-    /// That something of it is `lost` says nothing: a spare that the device once refused to read has such a line as well.
+    /// Nor if it is lost as a whole, which a start notes of one that a checkpoint leads into. That a part of it is lost says
+    /// nothing: the device may once have refused to read some of a spare.
     fn report_emptied(&mut self, root: &Path, manifest: &Manifest, covered: &BTreeMap<LogId, u32>) {
         let current = manifest.current().number;
         let was_written = |spare: &mut Prepared| {
             let is_named = manifest.segments.get(&spare.number) == Some(&spare.log);
             let is_covered = covered.get(&spare.log).is_some_and(|last| *last >= spare.number);
-            is_named && (is_covered || spare.log.epoch < current)
+            is_named && (is_covered || spare.log.epoch < current || manifest.lost.is_whole(spare.number))
         };
         let emptied: Vec<Prepared> = self.prepared.extract_if(.., was_written).collect();
         for Prepared { number, log, .. } in emptied {

@@ -107,12 +107,18 @@ fn the_newest_segment_is_kept_until_recovery_had_its_say() {
         empty(&path);
         for _ in 0..2 {
             let dir = DataDir::open(temp.path(), &options).unwrap();
-            let problem = dir.emptied(log(1, 0), last).unwrap();
-            assert_eq!((&problem.path, problem.problem), (&path, Problem::Emptied));
-            assert_eq!(dir.emptied(log(1, 0), Location::new(last.segment - 1, u32::MAX)), None);
-            assert_eq!(dir.emptied(log(1, 1), Location::new(last.segment, 512)), None);
+            assert_eq!(dir.note_emptied(log(1, 0), Location::new(last.segment - 1, u32::MAX)).unwrap(), None);
+            assert_eq!(dir.note_emptied(log(1, 1), Location::new(last.segment, 512)).unwrap(), None);
             assert!(path.exists());
         }
+        let dir = DataDir::open(temp.path(), &options).unwrap();
+        let incarnation = dir.incarnation();
+        let problem = dir.note_emptied(log(1, 0), last).unwrap().unwrap();
+        assert_eq!((&problem.path, problem.problem), (&path, Problem::Emptied));
+        drop(dir);
+        // From then on the directory itself says so.
+        check_refused(temp.path(), log(1, 0), last.segment);
+        assert_eq!(DirView::open(temp.path()).unwrap().incarnation(), incarnation);
     }
 }
 

@@ -183,10 +183,10 @@ fn walk(
     let lost = logs.iter().flat_map(|log| recovery.unnoticed(&log.recovered.lost)).collect();
     let beyond = recovery.consumed_beyond(&ends).next();
     // Not in what was put back: its logs were copied one after another, so the one that says so may be the newer copy.
-    if !dir.was_restored()
-        && let Some(problem) = recovery.consumed_beyond(&ends).find_map(|end| dir.emptied(end.log, end.end))
-    {
-        return Err(BootError::Directory(problem.into()));
+    for LogEnd { log, end } in recovery.consumed_beyond(&ends).filter(|_| !dir.was_restored()) {
+        if let Some(problem) = dir.note_emptied(log, end).map_err(OpenError::from)? {
+            return Err(BootError::Directory(problem.into()));
+        }
     }
     recovery.ended(&ends);
     let mut planner = recovery.planner(epochs, held);

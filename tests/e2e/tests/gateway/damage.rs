@@ -190,6 +190,41 @@ fn a_segment_that_was_emptied_refuses_the_start_until_it_is_repaired() {
     verify_log(&copy);
 }
 
+/// The newest segment of the newest epoch was lost like that. No snapshot covers it; only the other shard's checkpoint knows how far
+/// the log went, and the start took a new incarnation and wrote into the file as into a spare.
+#[test]
+fn a_newest_segment_that_was_emptied_is_known_by_whoever_read_it() {
+    for shard in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, copy) = (dir.path().join("data"), dir.path().join("repaired"));
+        let gateway = Gateway::start(&data, 2);
+        let first = incarnation(&gateway);
+        let mut ann = Device::new(&gateway, user_at(2, 0, 0));
+        let mut ben = Device::new(&gateway, user_at(2, 1, 0));
+        for _ in 0..3 {
+            for id in [ann.direct(ben.user), ann.direct(user_at(2, 1, 1)), ann.direct(user_at(2, 0, 1))] {
+                ann.say(id, "read by the other shard");
+            }
+        }
+        ben.hear(ann.direct(ben.user), "read by the other shard");
+        drop((ann, ben));
+        gateway.stop();
+        let written = |path: &PathBuf| std::fs::read(path).unwrap()[..8] != [0; 8];
+        let of_shard = std::fs::read_dir(data.join(format!("log/1/{shard}"))).unwrap();
+        let mut of_shard: Vec<PathBuf> =
+            of_shard.map(|entry| entry.unwrap().path()).filter(written).collect();
+        let last = of_shard.pop().unwrap();
+        assert!(of_shard.is_empty(), "the only one that was written: {of_shard:?}");
+        empty(&last);
+        check_emptied(&Setup::new(&data, 2), &last);
+        repair(&data, &copy);
+        let gateway = Gateway::start(&copy, 2);
+        assert_ne!(incarnation(&gateway), first);
+        gateway.stop();
+        verify_log(&copy);
+    }
+}
+
 /// Flips a byte of a text in the newest segment that has it.
 fn spoil(data: &Path, text: &str) {
     for path in segments(data).iter().rev() {
