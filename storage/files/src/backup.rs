@@ -139,8 +139,11 @@ impl Work<'_> {
         self.forget_tails()?;
         let view = DirView::open(self.from)?;
         if let Some(problem) = view.problems().first() {
-            // What is refused, or no file at all, does not come from a gateway's work.
-            let may_settle = !matches!(problem.problem, Problem::Refused { .. } | Problem::NoFile);
+            if let Some(refusal) = problem.refusal() {
+                return Err(refusal.into());
+            }
+            // What is no file at all does not come from a gateway's work.
+            let may_settle = problem.problem != Problem::NoFile;
             return if view.holder().is_some() && may_settle {
                 Ok(None)
             } else {

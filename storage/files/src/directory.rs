@@ -11,7 +11,7 @@ use crate::reader::SegmentReader;
 use crate::secret::fill_random;
 use crate::segment::WriteMode;
 use crate::survey::{Prepared, Survey};
-use crate::view::{LogSegments, Problem, SegmentProblem, log_segments, no_manifest};
+use crate::view::{LogSegments, log_segments, no_manifest};
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 use std::fs::File;
 use std::io;
@@ -98,13 +98,10 @@ impl DataDir {
         }
         let (before, mut opened) = load_or_make(path, options.shards)?;
         let mut survey = Survey::take(path, &before)?;
-        if let Some(SegmentProblem { path, problem }) = survey.problems.pop() {
-            return Err(match problem {
-                // Said as of any other file, so that who may not read is told whom to ask.
-                Problem::Refused { os_error } => {
-                    FileError::new("open", &path, io::Error::from_raw_os_error(os_error)).into()
-                }
-                problem => SegmentProblem { path, problem }.into(),
+        if let Some(problem) = survey.problems.pop() {
+            return Err(match problem.refusal() {
+                Some(refusal) => refusal.into(),
+                None => problem.into(),
             });
         }
         let mut manifest = before.clone();

@@ -36,6 +36,18 @@ pub struct SegmentProblem {
     pub problem: Problem,
 }
 
+impl SegmentProblem {
+    /// What the system refused, said as of any other file, so that who may not read is told whom to ask.
+    pub(crate) fn refusal(&self) -> Option<FileError> {
+        match self.problem {
+            Problem::Refused { os_error } => {
+                Some(FileError::new("open", &self.path, io::Error::from_raw_os_error(os_error)))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What is wrong with a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
