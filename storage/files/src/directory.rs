@@ -11,7 +11,7 @@ use crate::reader::SegmentReader;
 use crate::secret::fill_random;
 use crate::segment::WriteMode;
 use crate::survey::{Prepared, Survey};
-use crate::view::{LogSegments, log_segments, no_manifest};
+use crate::view::{LogSegments, Problem, SegmentProblem, log_segments, no_manifest};
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 use std::fs::File;
 use std::io;
