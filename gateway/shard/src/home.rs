@@ -360,7 +360,8 @@ impl Shard {
             last_activity: hot.time,
             joined: stays.last().map_or(Sequence::FIRST, |stay| stay.interval.joined),
         };
-        self.result_after_commit(to, &Outcome::Row { origin: *origin, conversation: *conversation, row });
+        let row = Outcome::Row { origin: *origin, conversation: *conversation, row: Some(row) };
+        self.result_after_commit(to, &row);
     }
 
     /// The fold of a conversation that is hot.
@@ -425,8 +426,7 @@ impl Shard {
                 self.result_after_commit(to, &Outcome::Answer { origin, answer, dirty: false, records: &[] });
             }
             Request::Row { origin, conversation } => {
-                let row = Row::default();
-                self.result_after_commit(to, &Outcome::Row { origin, conversation, row });
+                self.result_after_commit(to, &Outcome::Row { origin, conversation, row: None });
             }
             _ => {
                 let range = matches!(request, Request::Range { .. } | Request::MembersGet { .. });

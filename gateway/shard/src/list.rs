@@ -100,18 +100,24 @@ impl Shard {
         self.lists.jobs = jobs;
     }
 
-    /// A row has come.
+    /// A row has come. One that cannot be read now ends its list: a row without a head would tell a device that there is nothing
+    /// to fetch, or to drop what it has.
     pub(crate) fn on_row(
         &mut self,
         origin: &Origin,
         conversation: ConversationId,
-        row: &Row,
+        row: Option<Row>,
         turn: &mut Turn<'_>,
     ) {
-        let mine = |job: &&mut Job| {
-            job.origin.generation == origin.generation && job.origin.request == origin.request
+        let (generation, request) = (origin.generation, origin.request);
+        let mine = |job: &Job| job.origin.generation == generation && job.origin.request == request;
+        let Some(at) = self.lists.jobs.iter().position(mine) else { return };
+        let Some(row) = row else {
+            let job = self.lists.jobs.remove(at);
+            let text = b"a conversation of the list cannot be read now";
+            return self.refuse_frame(job.connection, request, 0, ErrorCode::Unavailable, text);
         };
-        let Some(job) = self.lists.jobs.iter_mut().find(mine) else { return };
+        let job = &mut self.lists.jobs[at];
         let place = usize::from(origin.index);
         let Some((id, entry)) = job.entries.get(place).copied() else { return };
         debug_assert_eq!(id, conversation);

@@ -156,13 +156,33 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome<'a> {
     Record(Shipped<'a>),
-    Slice { conversation: ConversationId, first: bool, stays: Stays<'a> },
-    SliceDrop { conversation: ConversationId },
+    Slice {
+        conversation: ConversationId,
+        first: bool,
+        stays: Stays<'a>,
+    },
+    SliceDrop {
+        conversation: ConversationId,
+    },
     Position(Position),
     RefeedDone,
-    Reply { origin: Origin, class: ReplyClass, frame: &'a [u8] },
-    Answer { origin: Origin, answer: Answer, dirty: bool, records: &'a [u8] },
-    Row { origin: Origin, conversation: ConversationId, row: Row },
+    Reply {
+        origin: Origin,
+        class: ReplyClass,
+        frame: &'a [u8],
+    },
+    Answer {
+        origin: Origin,
+        answer: Answer,
+        dirty: bool,
+        records: &'a [u8],
+    },
+    /// `None`: the conversation cannot be read now.
+    Row {
+        origin: Origin,
+        conversation: ConversationId,
+        row: Option<Row>,
+    },
 }
 
 /// Stays as they lie in a frame: user, joined, left (0: lasts).
@@ -424,10 +444,11 @@ impl<'a> Outcome<'a> {
             Self::Row { ref origin, conversation, row } => {
                 put_origin(to.put(8_u8), origin);
                 to.put(conversation)
-                    .put(row.head)
-                    .put(row.last_number)
-                    .put(row.last_activity)
-                    .put(row.joined);
+                    .put(row.is_some())
+                    .put(row.unwrap_or_default().head)
+                    .put(row.unwrap_or_default().last_number)
+                    .put(row.unwrap_or_default().last_activity)
+                    .put(row.unwrap_or_default().joined);
                 &[]
             }
         }
@@ -458,13 +479,14 @@ impl<'a> Outcome<'a> {
             }
             8 => {
                 let (origin, conversation) = (take_origin(&mut from)?, from.take()?);
+                let is_known: bool = from.take()?;
                 let row = Row {
                     head: from.take()?,
                     last_number: from.take()?,
                     last_activity: from.take()?,
                     joined: from.take()?,
                 };
-                Self::Row { origin, conversation, row }
+                Self::Row { origin, conversation, row: is_known.then_some(row) }
             }
             _ => return None,
         })

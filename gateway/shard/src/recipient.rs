@@ -47,7 +47,7 @@ impl Shard {
             Outcome::Answer { origin, answer, dirty, records } => {
                 self.on_answer(&origin, &answer, dirty, records, turn.now.monotonic);
             }
-            Outcome::Row { origin, conversation, row } => self.on_row(&origin, conversation, &row, turn),
+            Outcome::Row { origin, conversation, row } => self.on_row(&origin, conversation, row, turn),
         }
     }
 

@@ -108,5 +108,6 @@ fn every_outcome_survives_the_mesh() {
         last_activity: WallMs(3),
         joined: Sequence(1),
     };
-    check_outcome(Outcome::Row { origin, conversation, row });
+    check_outcome(Outcome::Row { origin, conversation, row: Some(row) });
+    check_outcome(Outcome::Row { origin, conversation, row: None });
 }
