@@ -110,7 +110,8 @@ impl Machine {
         let was_waiting = self.table.row(index).is_waiting();
         let conversation = self.table.row(index);
         if !known {
-            let first = row.joined.max(row.first_available).max(Sequence::FIRST);
+            // Of all stays the first: who came again reads what they were told before.
+            let first = row.first_available.max(Sequence::FIRST);
             let begin = match self.config.backfill {
                 Backfill::Heads => first.max(conversation.begin_at_head(row.head)),
                 Backfill::All => first,

@@ -358,7 +358,7 @@ impl Shard {
             head: hot.last,
             last_number: numbers.map_or(CommandNumber(0), |last| last.number),
             last_activity: hot.time,
-            joined: stays.last().map_or(Sequence::FIRST, |stay| stay.interval.joined),
+            joined: stays.first().map_or(Sequence::FIRST, |stay| stay.interval.joined),
         };
         let row = Outcome::Row { origin: *origin, conversation: *conversation, row: Some(row) };
         self.result_after_commit(to, &row);
