@@ -4,6 +4,7 @@
 #[path = "../../../storage/files/tests/journal/mod.rs"]
 mod journal;
 
+use journal::retire::retire;
 use journal::{Journal, sums};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,11 +12,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 use tidegate_ids::{StreamId, UserId, WallMs};
-use tidegate_storage_files::{CoveredSegments, Retention, RetentionOptions, RetentionPolicy};
-use tidegate_storage_log::NewRecord;
+use tidegate_storage_log::{NewRecord, Recovered};
 
 /// A directory that every user may use, with a copy of the binary in it: the build's own may be closed to them.
 fn open_directory() -> (TempDir, PathBuf) {
@@ -393,15 +392,6 @@ fn damage_that_a_start_finds_is_counted() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
-/// What only snapshots held goes from the logs.
-struct ExpireUsers;
-
-impl RetentionPolicy for ExpireUsers {
-    fn keep_after(&self, stream: &StreamId) -> WallMs {
-        WallMs(if *stream == StreamId::user(UserId(7)) { u64::MAX } else { 0 })
-    }
-}
-
 /// The snapshots were lost after retention had rewritten segments: the refusal sent the operator to `tidegate-log repair`, which
 /// refuses such a directory as well.
 #[test]
@@ -423,18 +413,10 @@ fn what_no_repair_can_help_is_not_sent_to_a_repair() {
     journal.commit();
     journal.seal();
     let journal = Journal::open(temp.path(), 1);
-    let covered = CoveredSegments::default();
-    journal.logs.iter().for_each(|one| covered.set(one.log, one.recovered.previous));
-    let options = RetentionOptions {
-        bytes_per_second: 0,
-        look_again_ms: 0,
-        expired_percent_min: 1,
-        ..RetentionOptions::default()
-    };
-    let mut retention = Retention::new(&journal.dir, options, covered);
-    retention.pass(&ExpireUsers, WallMs(1_700_000_001_000), &AtomicBool::new(false), &mut |_| {}).unwrap();
-    assert!(retention.counters().figures().rewritten > 0);
-    drop((retention, journal));
+    let all = |log: &Recovered| Some(log.previous);
+    let is_user = |stream: &StreamId| *stream == StreamId::user(UserId(7));
+    assert!(retire(&journal, WallMs(1_700_000_001_000), all, is_user).rewritten > 0);
+    drop(journal);
     let told = refused(serve(temp.path(), &["--shards", "1"]));
     assert!(told.contains("retention has let bodies go that only they held; put a backup back"), "{told}");
     assert!(!told.contains("tidegate-log repair"), "{told}");

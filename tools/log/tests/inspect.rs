@@ -4,6 +4,7 @@
 #[path = "../../../storage/files/tests/journal/mod.rs"]
 mod journal;
 
+use journal::retire::retire;
 use journal::{Journal, Kept, sums};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,8 +13,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_ids::{CommandNumber, ConversationId, Location, Sequence, StreamId, UserId, WallMs};
-use tidegate_storage_files::{CoveredSegments, Retention, RetentionOptions, RetentionPolicy, Snapshots};
-use tidegate_storage_log::{Links, NewRecord};
+use tidegate_storage_files::Snapshots;
+use tidegate_storage_log::{Links, NewRecord, Recovered};
 
 fn stream(number: u64) -> StreamId {
     StreamId::conversation(ConversationId::direct(UserId(number), UserId(number + 1000)))
@@ -382,26 +383,10 @@ fn what_is_no_data_directory_is_said() {
     assert!(String::from_utf8(help.stdout).unwrap().contains("tidegate-log verify data"));
 }
 
-/// Everything of `of` has expired.
-struct Expire(Vec<StreamId>);
-
-impl RetentionPolicy for Expire {
-    fn keep_after(&self, stream: &StreamId) -> WallMs {
-        if self.0.contains(stream) { WallMs(u64::MAX) } else { WallMs(0) }
-    }
-}
-
-fn retain(journal: &Journal, policy: &Expire) -> u64 {
-    let covered = CoveredSegments::default();
-    for one in &journal.logs {
-        let Some(place) = one.recovered.extents.len().checked_sub(2) else { continue };
-        covered.set(one.log, one.recovered.ends[place]);
-    }
-    let options = RetentionOptions { bytes_per_second: 0, look_again_ms: 0, ..RetentionOptions::default() };
-    let mut retention = Retention::new(&journal.dir, options, covered);
-    let now = WallMs(1_800_000_000_000);
-    retention.pass(policy, now, &AtomicBool::new(false), &mut |_| {}).unwrap();
-    retention.counters().figures().dropped
+/// Everything of `expired` goes from all segments but the last of each log; how many segments went.
+fn retain(journal: &Journal, expired: &[StreamId]) -> u64 {
+    let but_last = |log: &Recovered| Some(log.ends[log.extents.len().checked_sub(2)?]);
+    retire(journal, WallMs(1_800_000_000_000), but_last, |stream| expired.contains(stream)).dropped
 }
 
 #[test]
@@ -411,7 +396,7 @@ fn what_was_rewritten_or_let_go_is_no_damage() {
     let mut records = fill(&mut journal, 2, 400).len();
     drop(journal);
     let mut journal = Journal::open(temp.path(), 2);
-    retain(&journal, &Expire(vec![stream(3), stream(8)]));
+    retain(&journal, &[stream(3), stream(8)]);
     records += fill(&mut journal, 2, 100).len();
     drop(journal);
     let (code, out, err) = run("verify", temp.path(), &[]);
@@ -429,7 +414,7 @@ fn what_was_rewritten_or_let_go_is_no_damage() {
     let mut journal = Journal::open(temp.path(), 2);
     // What is let go is in a snapshot, or it is a loss.
     sums::build(&journal, &mut Snapshots::open(&journal.dir).unwrap(), usize::MAX).unwrap();
-    assert!(retain(&journal, &Expire((0..12).map(stream).collect())) > 2);
+    assert!(retain(&journal, &(0..12).map(stream).collect::<Vec<_>>()) > 2);
     fill(&mut journal, 2, 50);
     drop(journal);
     let (code, out, err) = run("verify", temp.path(), &[]);
@@ -444,7 +429,7 @@ fn every_copy_of_a_rewritten_segments_header_is_looked_at() {
     let kept = fill(&mut journal, 1, 200);
     drop(journal);
     let journal = Journal::open(temp.path(), 1);
-    retain(&journal, &Expire(vec![stream(3)]));
+    retain(&journal, &[stream(3)]);
     drop(journal);
     let file = segment(temp.path(), &kept[0]);
     file.write_all_at(b"rot", 16).unwrap();
