@@ -219,7 +219,10 @@ impl Work {
             BuildError::Merge(MergeError::Previous(_)) if self.is_newest_sound() => {
                 tracing::warn!("the newest snapshot was read badly once, and is sound");
             }
-            BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => self.lose_newest(),
+            BuildError::Merge(MergeError::Previous(_) | MergeError::PreviousForeign) => {
+                self.lose_newest();
+                self.at_once = true;
+            }
             _ => {}
         }
     }
@@ -230,7 +233,6 @@ impl Work {
         let is_newest = self.setup.snapshots.newest().is_some_and(|newest| newest.number() == number);
         if is_newest && !self.halted && !self.is_newest_sound() {
             self.lose_newest();
-            self.at_once = false;
         }
     }
 
@@ -252,7 +254,7 @@ impl Work {
         }
         match self.fall_back(&lost) {
             Ok(segments) => {
-                (self.rebuilds, self.at_once) = (true, true);
+                self.rebuilds = true;
                 self.not_before = None;
                 tracing::error!(
                     number,

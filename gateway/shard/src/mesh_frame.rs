@@ -144,11 +144,12 @@ pub(crate) struct Shipped<'a> {
 }
 
 /// One row of a conversation list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) head: Sequence,
     pub(crate) last_number: CommandNumber,
     pub(crate) last_activity: WallMs,
+    /// Where the user's first stay begins.
     pub(crate) joined: Sequence,
 }
 
@@ -443,12 +444,10 @@ impl<'a> Outcome<'a> {
             }
             Self::Row { ref origin, conversation, row } => {
                 put_origin(to.put(8_u8), origin);
-                to.put(conversation)
-                    .put(row.is_some())
-                    .put(row.unwrap_or_default().head)
-                    .put(row.unwrap_or_default().last_number)
-                    .put(row.unwrap_or_default().last_activity)
-                    .put(row.unwrap_or_default().joined);
+                to.put(conversation).put(row.is_some());
+                if let Some(row) = row {
+                    to.put(row.head).put(row.last_number).put(row.last_activity).put(row.joined);
+                }
                 &[]
             }
         }
@@ -480,13 +479,17 @@ impl<'a> Outcome<'a> {
             8 => {
                 let (origin, conversation) = (take_origin(&mut from)?, from.take()?);
                 let is_known: bool = from.take()?;
-                let row = Row {
-                    head: from.take()?,
-                    last_number: from.take()?,
-                    last_activity: from.take()?,
-                    joined: from.take()?,
+                let row = if is_known {
+                    Some(Row {
+                        head: from.take()?,
+                        last_number: from.take()?,
+                        last_activity: from.take()?,
+                        joined: from.take()?,
+                    })
+                } else {
+                    None
                 };
-                Self::Row { origin, conversation, row: is_known.then_some(row) }
+                Self::Row { origin, conversation, row }
             }
             _ => return None,
         })

@@ -484,6 +484,24 @@ fn ten_thousand_announced_ranges_are_fetched_with_a_request_each() {
     assert_eq!(rig.ids("range"), [] as [u64; 0], "nothing is asked for twice");
 }
 
+/// A group that the user had left and come to again: all of it that is theirs begins before the last time.
+#[test]
+fn a_new_device_begins_with_the_first_stay() {
+    let mut rig = Rig::with(Stored::new(DEVICE), Config { backfill: Backfill::All, ..Config::default() });
+    rig.resync = Resync::NewDevice;
+    rig.rows = vec![ConversationRow {
+        conversation: group(),
+        head: Sequence(113),
+        first_available: Sequence(57),
+        joined: Sequence(74),
+        ..ConversationRow::default()
+    }];
+    rig.connect();
+    let told = rig.told();
+    assert!(told.contains(&"group begins 57".to_owned()), "{told:?}");
+    assert!(told.contains(&"group duty 57..113".to_owned()), "{told:?}");
+}
+
 /// A gateway had forgotten a device's queue and said so in its `Welcome`. The connection was cut while the list was paged; the
 /// next `Welcome` knew the device, and what it had missed was never fetched.
 #[test]

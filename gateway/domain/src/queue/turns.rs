@@ -3,7 +3,7 @@
 //! A range that grows as fast as its device takes it has more after every piece. Were the oldest asked for each time, nothing
 //! else would reach that device.
 
-use super::{AskedRange, DeviceQueue, Opened};
+use super::{AskedRange, DeviceQueue, Link, Opened};
 use crate::WindowPool;
 use crate::limits::TURN_RECORDS_MAX;
 use std::ops::Bound;
@@ -12,6 +12,7 @@ use tidegate_ids::{ConversationId, MonotonicNs};
 /// The range that is drained.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drained {
+    conversation: ConversationId,
     opened: Opened,
     /// Records of it that were pushed since its turn began.
     pushed: u64,
@@ -23,7 +24,7 @@ impl DeviceQueue {
     /// [`DeviceQueue::asked`].
     pub fn next_ask(&mut self, pool: &WindowPool, now: MonotonicNs) -> Option<AskedRange> {
         self.release_held(now);
-        if self.link != super::Link::Up || self.asked.is_some() || !self.window.has_credit(pool) {
+        if self.link != Link::Up || self.asked.is_some() || !self.window.has_credit(pool) {
             return None;
         }
         let opened = self.next_waiting()?;
@@ -37,14 +38,13 @@ impl DeviceQueue {
         self.asked = Some(range.conversation);
         let Some(opened) = self.ranges.get(&range.conversation).map(|range| range.opened) else { return };
         if !self.is_at_turn(opened) {
-            self.drained = Some(Drained { opened, pushed: 0 });
+            self.drained = Some(Drained { conversation: range.conversation, opened, pushed: 0 });
         }
     }
 
     /// A record of an answer was pushed.
     pub(super) fn note_drained(&mut self, conversation: &ConversationId) {
-        let opened = self.ranges.get(conversation).map(|range| range.opened);
-        if let Some(drained) = self.drained.as_mut().filter(|drained| Some(drained.opened) == opened) {
+        if let Some(drained) = self.drained.as_mut().filter(|drained| drained.conversation == *conversation) {
             drained.pushed += 1;
         }
     }
@@ -84,7 +84,7 @@ impl DeviceQueue {
     /// Notes whether a range that was looked at has more, and may be asked for.
     pub(super) fn settle(&mut self, conversation: &ConversationId) {
         let Some(range) = self.ranges.get(conversation) else { return };
-        if range.opened >= self.waiting_from || self.link == super::Link::Down {
+        if range.opened >= self.waiting_from || self.link == Link::Down {
             return;
         }
         let has_more = self.known(conversation).is_some_and(|progress| progress.has_more());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use tidegate_domain::{HASH_VERSION, RateClass, Route};
 use tidegate_ids::{
-    Attempt, DeviceId, Incarnation, LogId, MonotonicNs, Now, Position, ShardIndex, UserId, WallMs,
+    Attempt, DeviceId, Incarnation, Location, LogId, MonotonicNs, Now, Position, ShardIndex, UserId, WallMs,
 };
 use tidegate_schema::{Body, ClientState, Encoder, Frame, FrameHeader, Hello, ServerFrame, frames};
 use tidegate_shard::{
@@ -11,7 +11,7 @@ use tidegate_shard::{
     Recovery, Shard, ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, PreviousEnd, ReadSpec, read_page,
+    Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, PreviousEnd, ReadError, read_page,
 };
 use tidegate_ws::{Decoder, Item, Role, client, encode};
 
@@ -98,7 +98,7 @@ pub struct Gateway {
     pub swept: u32,
     /// Whether reads take their time, and those that do.
     pub holds_reads: bool,
-    held_reads: Vec<(ReadToken, ReadSpec)>,
+    held_reads: Vec<(ReadToken, ReadRequest)>,
     /// Segments that were sealed, and how far each checkpoint says that this shard has consumed its own log.
     pub sealed: Vec<u32>,
     pub consumed: Vec<Position>,
@@ -227,9 +227,7 @@ impl Gateway {
             Output::WantSnapshot => self.snapshots_wanted += 1,
             Output::Swept => self.swept += 1,
             Output::Checkpointed { fed } => self.consumed.extend(fed.into_iter().map(|(_, at)| at)),
-            Output::Read { token, request: ReadRequest::Page(spec) } if self.holds_reads => {
-                self.held_reads.push((token, spec));
-            }
+            Output::Read { token, request } if self.holds_reads => self.held_reads.push((token, request)),
             Output::Read { token, request: ReadRequest::Page(spec) } => {
                 let mut records = Vec::new();
                 let result = read_page(&mut self.medium, &spec, &mut records);
@@ -273,10 +271,20 @@ impl Gateway {
         true
     }
 
+    /// The entries of the snapshot whose reads are held are damaged.
+    pub fn fail_reads(&mut self) {
+        for (token, request) in std::mem::take(&mut self.held_reads) {
+            assert!(matches!(request, ReadRequest::Snapshot { .. }), "{request:?}");
+            let result = Err(ReadError::Damaged(Location::SNAPSHOT));
+            self.tell(Event::ReadDone { token, records: Vec::new(), result });
+        }
+    }
+
     /// Reads are done from now on, those that were held first.
     pub fn release_reads(&mut self) {
         self.holds_reads = false;
-        for (token, spec) in std::mem::take(&mut self.held_reads) {
+        for (token, request) in std::mem::take(&mut self.held_reads) {
+            let ReadRequest::Page(spec) = request else { panic!("there is no snapshot") };
             let mut records = Vec::new();
             let result = read_page(&mut self.medium, &spec, &mut records);
             self.tell(Event::ReadDone { token, records, result });

@@ -4,6 +4,7 @@
 
 mod erasing;
 mod gateway;
+mod lists;
 
 use gateway::{Gateway, MASK, token};
 use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, UserId};
