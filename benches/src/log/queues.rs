@@ -8,13 +8,12 @@ use super::shard::Running;
 use super::table::Table;
 use crate::limits::{QUEUES_HOT_USERS, QUEUES_SOCKETS};
 use anyhow::{Context, Result, ensure};
-use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use tidegate_ids::{Attempt, ClientId, DeviceId, Location, MonotonicNs, UserId};
 use tidegate_schema::{Body, ClientState, Encoder, GroupCreate, Hello, List, ServerFrame, frames};
 use tidegate_shard::{ConnectionId, Counter, Event, ShardLimits};
-use tidegate_tests_support::held_bytes;
+use tidegate_tests_support::{held_bytes, resident_bytes};
 use tidegate_ws::{Decoder, Item, Role, client, encode};
 
 const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
@@ -164,17 +163,11 @@ fn members(work: &Work, round: u64, group: u64) -> Vec<UserId> {
 
 fn measure(running: &Running) -> Result<Memory> {
     Ok(Memory {
-        resident: resident_bytes()?,
+        resident: resident_bytes(),
         live: held_bytes(),
         locators: running.shard.locator_bytes() as u64,
         slice_stays: running.shard.slice_stays() as u64,
     })
-}
-
-fn resident_bytes() -> Result<u64> {
-    let pages = fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = pages.split_whitespace().nth(1).context("statm has two numbers")?.parse()?;
-    Ok(pages * rustix::param::page_size() as u64)
 }
 
 /// Runs a shard below `path`.
@@ -268,10 +261,10 @@ fn tell_progress(what: &str, done: u64, step: u64, of: u64) {
 
 /// Bytes resident for what a user takes at least: who, and where the last record of their stream is.
 fn control(users: u64) -> Result<u64> {
-    let before = resident_bytes()?;
+    let before = resident_bytes();
     let array: Vec<(UserId, Location)> =
         (1..=users).map(|user| (UserId(user), Location::new(1, user as u32))).collect();
-    let after = resident_bytes()?;
+    let after = resident_bytes();
     black_box(&array);
     Ok(after.saturating_sub(before))
 }

@@ -17,14 +17,8 @@ pub fn return_free_memory() {
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use super::return_free_memory;
-    use std::fs;
     use std::hint::black_box;
-
-    fn resident_bytes() -> usize {
-        let pages = fs::read_to_string("/proc/self/statm").expect("a Linux process");
-        let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
-        pages.map_or(0, |pages: usize| pages * rustix::param::page_size())
-    }
+    use tidegate_tests_support::resident_bytes;
 
     /// After its first snapshot a shard with a million users who were away kept 76 bytes resident for each, 53 of them free.
     #[test]

@@ -4,9 +4,11 @@
 mod allocations;
 mod noise;
 mod power_cut;
+mod resident;
 mod root;
 
 pub use allocations::{Allocations, CountingAllocator, allocations, held_bytes, most_held};
 pub use noise::noise;
 pub use power_cut::{FileSystem, Volume};
+pub use resident::resident_bytes;
 pub use root::{can_mount_or_say, is_root_or_say};
