@@ -30,7 +30,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Pages from the page cache
+    /// Pages from the page cache and from the disk
     Page {
         #[command(flatten)]
         log: Log,
@@ -158,7 +158,7 @@ fn main() -> Result<()> {
     let table = match command {
         Command::Page { log, page, reads } => {
             let corpus = Corpus::make(&disk, &log.shape())?;
-            page::table(&page::run(&corpus, &page::Work { page, reads, rounds })?)
+            page::tables(&page::run(&corpus, &page::Work { page, reads, rounds })?)
         }
         Command::Scan { log } => scan::table(&scan::run(&Corpus::make(&disk, &log.shape())?, rounds)?),
         Command::Commit { rate, body_bytes, records } => {

@@ -1,12 +1,15 @@
-//! Pages of a long log from the page cache, beside reading the same bytes at the same places with a checksum.
+//! Pages of a long log, beside reading the same bytes at the same places with a checksum: from the page cache, and from the
+//! disk.
 
 use super::corpus::{Corpus, End, LogFilePart};
 use super::table::{Table, spread, times};
 use crate::median::Median;
 use anyhow::{Context, Result, anyhow, ensure};
-use std::collections::BTreeMap;
+use rustix::fs::{Advice, fadvise};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hint::black_box;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 use tidegate_domain::Generator;
@@ -40,6 +43,23 @@ pub struct PageRow {
     pub of_bound: f64,
 }
 
+/// What came of one kind of read from the disk.
+#[derive(Clone, Debug)]
+pub struct ColdRow {
+    /// In words.
+    pub name: &'static str,
+    /// Nanoseconds of a read: median of the rounds.
+    pub read_ns: Median,
+    /// Nanoseconds of reading the same records one after the other.
+    pub chained_ns: Median,
+    /// Nanoseconds of reading the same records after all have been announced at once.
+    pub at_once_ns: Median,
+    /// Rounds of reads that waited for each other: the mean, and the most.
+    pub rounds: (f64, u32),
+    /// Segments that the records of a read lie in: the mean, and the most.
+    pub segments: (f64, u32),
+}
+
 /// Where a record lies.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -53,9 +73,11 @@ struct Case {
     specs: Vec<ReadSpec>,
     places: Vec<Vec<Place>>,
     steps: Vec<u32>,
+    rounds: Vec<u32>,
     bounds: Vec<f64>,
     read_ns: Vec<f64>,
     control_ns: Vec<f64>,
+    at_once_ns: Vec<f64>,
 }
 
 struct Reading {
@@ -66,30 +88,16 @@ struct Reading {
     buffer: Vec<u8>,
 }
 
-/// Reads the latest page of random conversations, that of the long one, and single random records of the long one.
+/// Reads the latest page of random conversations, that of the long one, and single random records of the long one: from the
+/// page cache, and then, a tenth of them, from the disk.
 ///
 /// # Errors
 /// Something cannot be read.
-pub fn run(corpus: &Corpus, work: &Work) -> Result<Vec<PageRow>> {
+pub fn run(corpus: &Corpus, work: &Work) -> Result<(Vec<PageRow>, Vec<ColdRow>)> {
     ensure!(work.reads > 0 && work.rounds > 0, "a read and a round at least");
     let dir = corpus.open()?;
     let mut reading = Reading::new(dir.reader(), &corpus.parts(&dir)?)?;
-    let mut random = Generator::new(11);
-    let long = corpus.ends.first().context("a conversation")?;
-    let mut any = |count: u64| random.next_u64() % count;
-    let others = corpus.ends.len() as u64 - 1;
-    let conversations: Vec<End> =
-        (0..work.reads).map(|_| corpus.ends[1 + any(others) as usize]).filter(|end| end.count > 0).collect();
-    let latest = |end: &End| range(end, end.count.saturating_sub(work.page.into()) + 1, end.count);
-    let sequences = (0..work.reads).map(|_| 1 + any(long.count)).collect::<Vec<_>>();
-    let mut cases = [
-        Case::new("latest page of a random conversation", conversations.iter().map(latest).collect()),
-        Case::new("latest page of the long conversation", vec![latest(long); work.reads]),
-        Case::new(
-            "a random record of the long conversation",
-            sequences.iter().map(|at| range(long, *at, *at)).collect(),
-        ),
-    ];
+    let mut cases = cases(corpus, work);
     for case in &mut cases {
         case.prepare(&mut reading).context(case.name)?;
     }
@@ -99,7 +107,36 @@ pub fn run(corpus: &Corpus, work: &Work) -> Result<Vec<PageRow>> {
         }
         eprintln!("round {} of {}", round + 1, work.rounds);
     }
-    Ok(cases.iter().map(Case::row).collect())
+    let warm = cases.iter().map(Case::row).collect();
+    for case in &mut cases {
+        case.begin_cold(work.reads.div_ceil(10));
+    }
+    for round in 0..work.rounds {
+        for case in &mut cases {
+            case.sample_cold(&mut reading)?;
+        }
+        eprintln!("cold round {} of {}", round + 1, work.rounds);
+    }
+    Ok((warm, cases.iter().map(Case::cold_row).collect()))
+}
+
+fn cases(corpus: &Corpus, work: &Work) -> [Case; 3] {
+    let mut random = Generator::new(11);
+    let long = &corpus.ends[0];
+    let mut any = |count: u64| random.next_u64() % count;
+    let others = corpus.ends.len() as u64 - 1;
+    let conversations: Vec<End> =
+        (0..work.reads).map(|_| corpus.ends[1 + any(others) as usize]).filter(|end| end.count > 0).collect();
+    let latest = |end: &End| range(end, end.count.saturating_sub(work.page.into()) + 1, end.count);
+    let sequences = (0..work.reads).map(|_| 1 + any(long.count)).collect::<Vec<_>>();
+    [
+        Case::new("latest page of a random conversation", conversations.iter().map(latest).collect()),
+        Case::new("latest page of the long conversation", vec![latest(long); work.reads]),
+        Case::new(
+            "a random record of the long conversation",
+            sequences.iter().map(|at| range(long, *at, *at)).collect(),
+        ),
+    ]
 }
 
 fn range(end: &End, from: u64, to: u64) -> ReadSpec {
@@ -133,6 +170,20 @@ impl Reading {
         self.pages.read(&mut self.reader, spec, &mut self.packed).map_err(|error| anyhow!("{error:?}"))
     }
 
+    /// Lets the kernel forget the files.
+    fn forget(&self) -> Result<()> {
+        self.files.values().try_for_each(|file| fadvise(file, 0, None, Advice::DontNeed))?;
+        Ok(())
+    }
+
+    fn announce(&self, places: &[Place]) -> Result<()> {
+        for place in places {
+            let bytes = NonZeroU64::new(place.len as u64);
+            fadvise(&self.files[&place.segment], place.offset, bytes, Advice::WillNeed)?;
+        }
+        Ok(())
+    }
+
     fn places(&mut self, places: &[Place]) -> Result<u32> {
         let mut sum = 0;
         for place in places {
@@ -147,8 +198,17 @@ impl Reading {
 impl Case {
     fn new(name: &'static str, specs: Vec<ReadSpec>) -> Self {
         let bounds = specs.iter().map(bound).collect();
-        let (places, steps, read_ns, control_ns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { name, specs, places, steps, bounds, read_ns, control_ns }
+        Self {
+            name,
+            specs,
+            places: Vec::new(),
+            steps: Vec::new(),
+            rounds: Vec::new(),
+            bounds,
+            read_ns: Vec::new(),
+            control_ns: Vec::new(),
+            at_once_ns: Vec::new(),
+        }
     }
 
     /// Reads everything once: learns where it lies, and what is touched for it.
@@ -158,6 +218,7 @@ impl Case {
             let ReadSpec::Range { limit, .. } = spec else { continue };
             ensure!(end.records == *limit && end.damaged == 0, "a page is not whole: {end:?}");
             self.steps.push(end.steps);
+            self.rounds.push(end.rounds);
             let place = |record: tidegate_storage_log::RecordView<'_>| Place {
                 segment: record.location.segment,
                 offset: record.location.offset.into(),
@@ -187,23 +248,106 @@ impl Case {
         Ok(())
     }
 
+    /// Forgets the figures of the page cache, and keeps as many reads.
+    fn begin_cold(&mut self, reads: usize) {
+        self.specs.truncate(reads);
+        self.places.truncate(reads);
+        self.rounds.truncate(reads);
+        (self.read_ns, self.control_ns) = (Vec::new(), Vec::new());
+    }
+
+    /// Reads from the disk: each read behind its two controls, so that what a device remembers helps none of them alone.
+    fn sample_cold(&mut self, reading: &mut Reading) -> Result<()> {
+        let mut sums = [0.0; 3];
+        for (index, (spec, places)) in self.specs.iter().zip(&self.places).enumerate() {
+            for turn in 0..3 {
+                let which = (index + turn) % 3;
+                reading.forget()?;
+                let began = Instant::now();
+                match which {
+                    0 => drop(black_box(reading.page(spec)?)),
+                    1 => drop(black_box(reading.places(places)?)),
+                    _ => {
+                        reading.announce(places)?;
+                        black_box(reading.places(places)?);
+                    }
+                }
+                sums[which] += began.elapsed().as_nanos() as f64;
+            }
+        }
+        let count = self.specs.len().max(1) as f64;
+        self.read_ns.push(sums[0] / count);
+        self.control_ns.push(sums[1] / count);
+        self.at_once_ns.push(sums[2] / count);
+        Ok(())
+    }
+
+    fn cold_row(&self) -> ColdRow {
+        let segments = |places: &Vec<Place>| {
+            let all: BTreeSet<u32> = places.iter().map(|place| place.segment).collect();
+            all.len() as u32
+        };
+        ColdRow {
+            name: self.name,
+            read_ns: Median::of(self.read_ns.iter().copied()),
+            chained_ns: Median::of(self.control_ns.iter().copied()),
+            at_once_ns: Median::of(self.at_once_ns.iter().copied()),
+            rounds: mean_and_most(self.rounds.iter().copied()),
+            segments: mean_and_most(self.places.iter().map(segments)),
+        }
+    }
+
     fn row(&self) -> PageRow {
-        let total: u64 = self.steps.iter().map(|steps| u64::from(*steps)).sum();
-        let most = self.steps.iter().copied().max().unwrap_or(0);
         let shares = self.steps.iter().zip(&self.bounds).map(|(steps, bound)| f64::from(*steps) / bound);
         PageRow {
             name: self.name,
             read_ns: Median::of(self.read_ns.iter().copied()),
             control_ns: Median::of(self.control_ns.iter().copied()),
-            steps: (total as f64 / self.steps.len().max(1) as f64, most),
+            steps: mean_and_most(self.steps.iter().copied()),
             of_bound: shares.fold(0.0, f64::max),
         }
     }
 }
 
-/// As a table of Markdown.
+fn mean_and_most(counts: impl Iterator<Item = u32> + Clone) -> (f64, u32) {
+    let (total, count) =
+        counts.clone().fold((0.0, 0.0), |(sum, count), one| (sum + f64::from(one), count + 1.0));
+    (if count > 0.0 { total / count } else { 0.0 }, counts.max().unwrap_or(0))
+}
+
+/// As tables of Markdown.
 #[must_use]
-pub fn table(rows: &[PageRow]) -> String {
+pub fn tables((warm, cold): &(Vec<PageRow>, Vec<ColdRow>)) -> String {
+    format!("{}\nFrom the disk:\n\n{}", warm_table(warm), cold_table(cold))
+}
+
+fn cold_table(rows: &[ColdRow]) -> String {
+    let mut table = Table::new(&[
+        "read",
+        "ns (low to high)",
+        "the same records by `pread` one after the other",
+        "all announced at once",
+        "× one after the other",
+        "× at once",
+        "rounds, mean · most",
+        "segments, mean · most",
+    ]);
+    for row in rows {
+        table.row(&[
+            row.name.to_owned(),
+            spread(&row.read_ns, 0),
+            spread(&row.chained_ns, 0),
+            spread(&row.at_once_ns, 0),
+            times(&row.read_ns, &row.chained_ns),
+            times(&row.read_ns, &row.at_once_ns),
+            format!("{:.1} · {}", row.rounds.0, row.rounds.1),
+            format!("{:.1} · {}", row.segments.0, row.segments.1),
+        ]);
+    }
+    table.text().to_owned()
+}
+
+fn warm_table(rows: &[PageRow]) -> String {
     let mut table = Table::new(&[
         "read",
         "ns (low to high)",
@@ -233,13 +377,18 @@ mod tests {
     #[test]
     fn pages_touch_only_their_records_and_any_sequence_is_near() {
         let corpus = Corpus::make(&std::env::temp_dir(), &SMALL).expect("a corpus");
-        let rows = run(&corpus, &Work { page: 50, reads: 200, rounds: 2 }).expect("pages");
-        assert_eq!(rows.len(), 3);
-        for row in &rows {
+        let all = run(&corpus, &Work { page: 50, reads: 200, rounds: 2 }).expect("pages");
+        let (rows, cold) = &all;
+        assert_eq!((rows.len(), cold.len()), (3, 3));
+        for row in rows {
             assert!(row.read_ns.low > 0.0 && row.control_ns.low > 0.0, "{row:?}");
             assert!(row.of_bound > 0.0 && row.of_bound <= 1.0, "{row:?}");
         }
         assert!(rows[1].steps.1 <= 50 && rows[2].steps.1 <= 33);
-        assert_eq!(table(&rows).lines().count(), 5);
+        for row in cold {
+            assert!(row.read_ns.low > 0.0 && row.chained_ns.low > 0.0 && row.at_once_ns.low > 0.0, "{row:?}");
+        }
+        assert!((1..=20).contains(&cold[0].rounds.1) && (1..=20).contains(&cold[1].rounds.1), "{cold:?}");
+        assert_eq!(tables(&all).lines().count(), 5 + 3 + 5);
     }
 }

@@ -3,9 +3,11 @@
 use crate::catalog::Catalog;
 use crate::limits::OPEN_FILES_MAX;
 use crate::read_at::fill;
+use rustix::fs::{Advice, fadvise};
 use rustix::io::pread;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use tidegate_storage_log::{Damage, Inflated, Medium, MediumError, check_rewritten};
@@ -80,6 +82,10 @@ impl Medium for SegmentReader {
         self.inflated.read(segment, offset, into)
     }
 
+    fn will_need(&mut self, segment: u32, offset: u64, bytes: usize) {
+        self.inflated.will_need(segment, offset, bytes);
+    }
+
     fn inflates(&self) -> bool {
         true
     }
@@ -139,6 +145,12 @@ impl Medium for Files {
         open.used = self.clock;
         fill(into, |part, at| pread(&open.file, part, offset + at))
             .map_err(|(filled, errno)| refusal(segment, offset + filled as u64, &errno.into()))
+    }
+
+    /// The kernel begins to read and nobody waits. It is advice: a failure shows in the read that follows.
+    fn will_need(&mut self, segment: u32, offset: u64, bytes: usize) {
+        let Ok(place) = self.place(segment) else { return };
+        let _ = fadvise(&self.open[place].file, offset, NonZeroU64::new(bytes as u64), Advice::WillNeed);
     }
 }
 

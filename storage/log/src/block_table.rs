@@ -135,6 +135,12 @@ impl BlockTable {
         is_exact
     }
 
+    /// Where a block lies in the file, and its bytes there; `None` if it has none.
+    pub(crate) fn stored(&self, block: usize) -> Option<(u64, usize)> {
+        let (offset, entry) = self.blocks.get(block)?;
+        (entry.stored_bytes > 0).then_some((u64::from(*offset), entry.stored_bytes as usize))
+    }
+
     /// Reads a block, checks it, and puts it into `out` uncompressed.
     pub(crate) fn inflate<M: Medium>(
         &self,

@@ -33,6 +33,12 @@ pub(crate) trait Fetch {
     /// The logical record at a location, its checksums checked, and whether its links are sound too.
     fn fetch(&mut self, at: Location) -> Result<(RecordView<'_>, bool), FetchError>;
 
+    /// Whether a record, or its header at least, is read already.
+    fn holds(&self, at: Location) -> bool;
+
+    /// Says that a record is fetched soon.
+    fn will_need(&mut self, at: Location);
+
     /// The newest sound record of a stream before a location, found without links, and its sequence.
     fn before(&mut self, stream: &StreamId, at: Location) -> Option<(Location, Sequence)>;
 }
@@ -51,22 +57,23 @@ impl<'m, M: Medium> MediumFetch<'m, M> {
         Self { medium, bytes, segment: 0, start: 0 }
     }
 
+    const fn is_held(&self, at: Location, len: usize) -> bool {
+        let end = self.start + self.bytes.len() as u64;
+        let offset = at.offset as u64;
+        self.segment == at.segment && self.start <= offset && offset + len as u64 <= end
+    }
+
     /// Where `len` bytes at a location are in the buffer, after reading them if need be.
     fn hold(&mut self, at: Location, len: usize) -> Result<usize, FetchError> {
-        let offset = u64::from(at.offset);
-        let end = self.start + self.bytes.len() as u64;
-        let held = self.segment == at.segment && self.start <= offset && offset + len as u64 <= end;
-        if !held {
+        if !self.is_held(at, len) {
             self.read(at, len)?;
         }
-        let from = (offset - self.start) as usize;
+        let from = (u64::from(at.offset) - self.start) as usize;
         if from + len > self.bytes.len() { Err(FetchError::Damaged(Remains::default())) } else { Ok(from) }
     }
 
     fn read(&mut self, at: Location, len: usize) -> Result<(), FetchError> {
-        let before = (at.offset as usize).min(LINK_READ_BEFORE_BYTES);
-        let mut start = u64::from(at.offset) - before as u64;
-        let mut want = before + len.max(LINK_READ_BYTES);
+        let (mut start, mut want) = around(at, len);
         let mut got = self.fill(at.segment, start, want);
         if matches!(got, Err(MediumError::Unreadable { .. })) {
             // The bytes around the record may be the bad ones.
@@ -102,6 +109,12 @@ impl<'m, M: Medium> MediumFetch<'m, M> {
     }
 }
 
+/// What is read for `len` bytes at a location: where it starts, and how much.
+fn around(at: Location, len: usize) -> (u64, usize) {
+    let before = (at.offset as usize).min(LINK_READ_BEFORE_BYTES);
+    (u64::from(at.offset) - before as u64, before + len.max(LINK_READ_BYTES))
+}
+
 impl<M: Medium> Fetch for MediumFetch<'_, M> {
     fn fetch(&mut self, at: Location) -> Result<(RecordView<'_>, bool), FetchError> {
         let from = self.hold(at, RECORD_HEADER_BYTES)?;
@@ -123,6 +136,15 @@ impl<M: Medium> Fetch for MediumFetch<'_, M> {
         }
     }
 
+    fn holds(&self, at: Location) -> bool {
+        self.is_held(at, RECORD_HEADER_BYTES)
+    }
+
+    fn will_need(&mut self, at: Location) {
+        let (start, bytes) = around(at, 0);
+        self.medium.will_need(at.segment, start, bytes);
+    }
+
     fn before(&mut self, stream: &StreamId, at: Location) -> Option<(Location, Sequence)> {
         find_before(self.medium, stream, at)
     }
@@ -142,6 +164,12 @@ impl Fetch for StagingFetch<'_> {
         let record = self.0.read(at).ok_or(FetchError::Elsewhere)?;
         Ok((record, true))
     }
+
+    fn holds(&self, _: Location) -> bool {
+        true
+    }
+
+    fn will_need(&mut self, _: Location) {}
 
     fn before(&mut self, _: &StreamId, _: Location) -> Option<(Location, Sequence)> {
         None

@@ -120,6 +120,19 @@ impl<M: Medium> Medium for Inflated<M> {
         Ok(len)
     }
 
+    /// Of a rewritten segment, the blocks in its file that the bytes lie in and that are not inflated yet.
+    fn will_need(&mut self, segment: u32, offset: u64, bytes: usize) {
+        let Ok(place) = self.view(segment) else { return };
+        let Some(table) = &self.views[place].table else { return self.raw.will_need(segment, offset, bytes) };
+        let first = offset as usize / REWRITTEN_BLOCK_BYTES;
+        let behind = (offset as usize + bytes).min(table.end()).div_ceil(REWRITTEN_BLOCK_BYTES);
+        for block in (first..behind).filter(|block| !self.blocks.holds(segment, *block)) {
+            if let Some((at, stored_bytes)) = table.stored(block) {
+                self.raw.will_need(segment, at, stored_bytes);
+            }
+        }
+    }
+
     fn inflates(&self) -> bool {
         true
     }
@@ -132,6 +145,10 @@ fn copy(from: &[u8], to: &mut [u8]) -> usize {
 }
 
 impl BlockCache {
+    fn holds(&self, segment: u32, block: usize) -> bool {
+        self.slots.iter().any(|slot| slot.segment == segment && slot.block == block)
+    }
+
     /// A block, inflated now or before.
     fn block<M: Medium>(
         &mut self,

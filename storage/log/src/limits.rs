@@ -58,8 +58,11 @@ pub const RESCUE_SEGMENTS_MAX: u32 = 16;
 /// Records with lost links that one page or chain looks past; beyond, what no other link reaches counts as damaged.
 pub const RESCUES_MAX: u32 = 8;
 
-/// Blocks of rewritten segments that one reader holds inflated: 4 MiB. A page of 50 records that all lie apart is inflated
-/// once, though its records are visited twice.
+/// Packed records that a reader keeps of one walk, so that it reads each once: more than any page that is asked for by bytes.
+/// What does not fit is read again when it is given out.
+pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Blocks of rewritten segments that one reader holds inflated: 4 MiB. A page of 50 records that all lie apart has as many.
 pub const INFLATED_BLOCKS_MAX: usize = 64;
 /// Tables of rewritten segments that one reader holds: 12 KiB each for 64 MiB, as many as files it keeps open.
 pub const TABLES_MAX: usize = 64;

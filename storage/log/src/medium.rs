@@ -17,6 +17,11 @@ pub trait Medium {
     /// [`MediumError::Unreadable`] is taken for damage of these bytes, never for the end of the process.
     fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError>;
 
+    /// Says that these bytes are read soon: the medium may fetch them meanwhile. Nobody waits, and no failure is told.
+    fn will_need(&mut self, segment: u32, offset: u64, bytes: usize) {
+        let _ = (segment, offset, bytes);
+    }
+
     /// Which of a segment's files is read from now on: another number after it was replaced.
     ///
     /// # Errors
@@ -40,6 +45,10 @@ impl<M: Medium> Medium for &mut M {
 
     fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError> {
         (**self).read(segment, offset, into)
+    }
+
+    fn will_need(&mut self, segment: u32, offset: u64, bytes: usize) {
+        (**self).will_need(segment, offset, bytes);
     }
 
     fn generation(&mut self, segment: u32) -> Result<u64, MediumError> {

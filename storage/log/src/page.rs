@@ -1,18 +1,21 @@
 //! Reading by links: a page of a conversation, a chain of queue records, a command by its number, one record.
 //!
 //! Every link is verified by (stream, sequence) on arrival, and no walk can turn in a circle: sequences, numbers or
-//! locations fall with every step.
+//! locations fall with every step. A record is read once, and packed when it is.
 
 use crate::append::Appender;
 use crate::fetch::{Fetch, FetchError, MediumFetch, Remains, StagingFetch};
-use crate::limits::{NUMBER_STEPS_MAX, PAGE_RECORDS_MAX, RESCUES_MAX};
+use crate::limits::{KEPT_BYTES_MAX, NUMBER_STEPS_MAX, PAGE_RECORDS_MAX, RESCUES_MAX};
 use crate::medium::Medium;
 use crate::packed::{pack, packed_len};
-use crate::record::{RecordHead, RecordState, stored_len};
+use crate::record::RecordView;
 use core::fmt;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
 
 pub(crate) mod seek;
+pub(crate) mod spread;
+
+use spread::Spread;
 
 /// Which end of the asked range matters when the limit is too small for all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +92,11 @@ pub struct PageEnd {
     pub damaged: u32,
     /// Where a chain goes on: [`Location::NONE`], [`Location::SNAPSHOT`], the asked `stop`, or the first record left out.
     pub next: Location,
-    /// Links followed.
+    /// Records touched: links followed, and the few that are read again because a page is larger than what is kept.
     pub steps: u32,
+    /// Times that a read had to wait for what the one before it had brought. Reads that do not need each other are one
+    /// round: the medium is told of them beforehand.
+    pub rounds: u32,
 }
 
 /// Why nothing could be read.
@@ -111,20 +117,27 @@ pub struct PageReader {
     walk: Walk,
 }
 
-/// What a walk has collected, newest first.
+/// What a walk has found.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    chain: Vec<Collected>,
+    /// The records, newest first when they are packed.
+    found: Vec<Found>,
+    /// Packed records, each read once.
+    kept: Vec<u8>,
     damaged: u32,
     rescues: u32,
     pub(crate) steps: u32,
+    pub(crate) rounds: u32,
+    pub(crate) spread: Spread,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Collected {
+struct Found {
     location: Location,
     sequence: Sequence,
     packed: u32,
+    /// Where in `kept` it is, if there was room.
+    kept_at: Option<u32>,
 }
 
 /// Reads what `spec` asks for, oldest first, and appends it to `out` as [`crate::PackedRecords`].
@@ -181,8 +194,9 @@ fn read(
     out: &mut Vec<u8>,
 ) -> Result<PageEnd, ReadError> {
     let before = out.len();
-    walk.chain.clear();
-    (walk.damaged, walk.rescues, walk.steps) = (0, 0, 0);
+    walk.found.clear();
+    walk.kept.clear();
+    (walk.damaged, walk.rescues, walk.steps, walk.rounds) = (0, 0, 0, 0);
     let end = match *spec {
         ReadSpec::Range { .. } => seek::range(walk, fetch, spec),
         ReadSpec::Chain { stream, last, stop, limit } => chain(walk, fetch, stream, last, stop, limit),
@@ -206,11 +220,11 @@ fn chain(
 ) -> Result<PageEnd, ReadError> {
     let mut next = last;
     let mut broken = false;
-    while is_record(next) && next > stop && (walk.chain.len() as u32) < limit.min(PAGE_RECORDS_MAX) {
-        walk.steps += 1;
+    while is_record(next) && next > stop && (walk.found.len() as u32) < limit.min(PAGE_RECORDS_MAX) {
+        walk.step(fetch, next);
         let prev = match fetch.fetch(next) {
             Ok((record, links_sound)) if record.head.stream == stream => {
-                walk.collect(next, &record.head, record.placement.state);
+                walk.collect(&record);
                 links_sound.then_some(record.placement.prev)
             }
             // Another stream's record: the link is wrong.
@@ -238,7 +252,7 @@ fn chain(
         }
         next = prev;
     }
-    let limited = is_record(next) && next > stop && walk.chain.len() as u32 >= limit.min(PAGE_RECORDS_MAX);
+    let limited = is_record(next) && next > stop && walk.found.len() as u32 >= limit.min(PAGE_RECORDS_MAX);
     Ok(PageEnd { complete: !limited && !broken, next, ..PageEnd::default() })
 }
 
@@ -254,20 +268,18 @@ fn by_number(
         if walk.steps >= NUMBER_STEPS_MAX {
             return Ok(PageEnd { next, ..PageEnd::default() });
         }
-        walk.steps += 1;
-        let (head, state) = match fetch.fetch(next) {
-            Ok((record, _)) => (record.head, record.placement.state),
-            // The head leads on past a broken body, unless it is this body that is wanted.
-            Err(FetchError::Damaged(Remains { head: Some(head), .. })) if head.number != number => {
-                (head, RecordState::Live)
+        walk.step(fetch, next);
+        let head = match fetch.fetch(next) {
+            Ok((record, _)) if record.head.stream == stream && record.head.number == number => {
+                walk.collect(&record);
+                break;
             }
+            Ok((record, _)) => record.head,
+            // The head leads on past a broken body, unless it is this body that is wanted.
+            Err(FetchError::Damaged(Remains { head: Some(head), .. })) if head.number != number => head,
             Err(error) => return Err(error.at(next)),
         };
         if head.stream != stream || head.number < number {
-            break;
-        }
-        if head.number == number {
-            walk.collect(next, &head, state);
             break;
         }
         if head.device_prev >= next && head.device_prev != Location::SNAPSHOT {
@@ -282,12 +294,10 @@ fn at(walk: &mut Walk, fetch: &mut impl Fetch, location: Location) -> Result<Pag
     if !is_record(location) {
         return Ok(PageEnd { complete: true, next: location, ..PageEnd::default() });
     }
-    walk.steps += 1;
+    walk.step(fetch, location);
     let (record, _) = fetch.fetch(location).map_err(|error| error.at(location))?;
-    let (head, state) = (record.head, record.placement.state);
-    let prev = record.placement.prev;
-    walk.collect(location, &head, state);
-    Ok(PageEnd { complete: true, next: prev, ..PageEnd::default() })
+    walk.collect(&record);
+    Ok(PageEnd { complete: true, next: record.placement.prev, ..PageEnd::default() })
 }
 
 fn is_record(location: Location) -> bool {
@@ -295,9 +305,25 @@ fn is_record(location: Location) -> bool {
 }
 
 impl Walk {
-    pub(crate) fn collect(&mut self, location: Location, head: &RecordHead, state: RecordState) {
-        let packed = packed_len(state, stored_len(head.body_len as usize)) as u32;
-        self.chain.push(Collected { location, sequence: head.sequence, packed });
+    /// Counts a record that is about to be fetched because the one before it said so.
+    pub(crate) fn step(&mut self, fetch: &impl Fetch, at: Location) {
+        self.steps += 1;
+        self.rounds += u32::from(!fetch.holds(at));
+    }
+
+    pub(crate) fn collect(&mut self, record: &RecordView<'_>) {
+        let packed = packed_len(record.placement.state, record.stored_len());
+        let at = self.kept.len();
+        let is_kept = at + packed <= KEPT_BYTES_MAX;
+        if is_kept {
+            pack(record, &mut self.kept);
+        }
+        self.found.push(Found {
+            location: record.location,
+            sequence: record.head.sequence,
+            packed: packed as u32,
+            kept_at: is_kept.then_some(at as u32),
+        });
     }
 
     pub(crate) const fn note_damaged(&mut self, records: u32) {
@@ -311,42 +337,53 @@ impl Walk {
     }
 
     pub(crate) fn newest_first_bytes(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
-        self.chain.iter().map(|one| one.packed as usize)
+        self.found.iter().map(|one| one.packed as usize)
+    }
+
+    /// Brings what was found in any order into that of a page, without what is not above `gone`.
+    pub(crate) fn sort_newest_first(&mut self, gone: Sequence) {
+        self.found.retain(|one| one.sequence > gone);
+        self.found.sort_unstable_by_key(|one| core::cmp::Reverse(one.sequence));
     }
 
     /// Keeps the oldest `count` records.
     pub(crate) fn keep_oldest(&mut self, count: usize) {
-        self.chain.drain(..self.chain.len() - count);
+        self.found.drain(..self.found.len() - count);
     }
 
     /// Keeps the newest `count` records.
     pub(crate) fn keep_newest(&mut self, count: usize) {
-        self.chain.truncate(count);
+        self.found.truncate(count);
     }
 
-    /// Reads the collected records again, whole, and packs them oldest first.
+    /// Gives the records out, oldest first; those that were not kept are read again.
     fn pack(
         &mut self,
         fetch: &mut impl Fetch,
         mut end: PageEnd,
         out: &mut Vec<u8>,
     ) -> Result<PageEnd, ReadError> {
-        while let Some(one) = self.chain.pop() {
-            match fetch.fetch(one.location) {
-                Ok((record, _)) => {
-                    pack(&record, out);
-                    end.records += 1;
-                    let sequence = one.sequence;
-                    end.first = if end.records == 1 { sequence } else { end.first.min(sequence) };
-                    end.last = end.last.max(sequence);
+        while let Some(one) = self.found.pop() {
+            if let Some(at) = one.kept_at {
+                out.extend_from_slice(&self.kept[at as usize..][..one.packed as usize]);
+            } else {
+                self.step(fetch, one.location);
+                match fetch.fetch(one.location) {
+                    Ok((record, _)) => pack(&record, out),
+                    Err(FetchError::Elsewhere) => return Err(ReadError::Elsewhere(one.location)),
+                    // It was there a moment ago: the medium changes under us, as retention may do.
+                    Err(_) => {
+                        self.damaged += 1;
+                        continue;
+                    }
                 }
-                Err(FetchError::Elsewhere) => return Err(ReadError::Elsewhere(one.location)),
-                // It was there a moment ago: the medium changes under us, as retention may do.
-                Err(_) => self.damaged += 1,
             }
+            end.records += 1;
+            end.first = if end.records == 1 { one.sequence } else { end.first.min(one.sequence) };
+            end.last = end.last.max(one.sequence);
         }
         end.damaged += self.damaged;
-        end.steps = self.steps;
+        (end.steps, end.rounds) = (self.steps, self.rounds);
         Ok(end)
     }
 }

@@ -6,8 +6,8 @@ use harness::{Log, body, small, stream};
 use proptest::prelude::*;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
 use tidegate_storage_log::{
-    AppenderConfig, DamageKind, Direction, Links, MemoryMedium, NewRecord, PackedRecords, PageEnd,
-    PageReader, ReadError, ReadSpec, read_page, recover, scan_chunk,
+    AppenderConfig, DamageKind, Direction, Links, Medium, MediumError, MemoryMedium, NewRecord,
+    PackedRecords, PageEnd, PageReader, ReadError, ReadSpec, read_page, recover, scan_chunk,
 };
 
 fn range(log: &Log, stream: StreamId, from: u64, to: u64, limit: u32, direction: Direction) -> ReadSpec {
@@ -114,6 +114,69 @@ fn any_sequence_is_reached_in_three_logarithms_of_links() {
     assert!(most > bound / 3, "the bound says something: {most}");
 }
 
+/// A medium that counts the reads of bytes it was not told of beforehand: those somebody waits for, one after the other.
+struct Cold {
+    medium: MemoryMedium,
+    told: Vec<(u32, std::ops::Range<u64>)>,
+    waited: u32,
+    reads: u32,
+}
+
+impl Cold {
+    const fn new(medium: MemoryMedium) -> Self {
+        Self { medium, told: Vec::new(), waited: 0, reads: 0 }
+    }
+}
+
+impl Medium for Cold {
+    fn segment_len(&self, segment: u32) -> Result<u64, MediumError> {
+        self.medium.segment_len(segment)
+    }
+
+    fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError> {
+        self.reads += 1;
+        let end = (offset + into.len() as u64).min(self.medium.segment_len(segment)?);
+        let covers = |told: &std::ops::Range<u64>| told.start <= offset && end <= told.end;
+        let is_told = self.told.iter().any(|(of, told)| *of == segment && covers(told));
+        self.waited += u32::from(!is_told);
+        self.medium.read(segment, offset, into)
+    }
+
+    fn will_need(&mut self, segment: u32, offset: u64, bytes: usize) {
+        let end = (offset + bytes as u64).min(self.medium.segment_len(segment).unwrap_or(0));
+        self.told.push((segment, offset..end));
+    }
+}
+
+/// A cold page waited for each of its records, one after the other, and then read each of them a second time.
+#[test]
+fn a_cold_page_is_read_once_in_few_rounds_wherever_its_records_lie() {
+    let config = AppenderConfig { segment_bytes: 1 << 18, ..small() };
+    let mut log = Log::new(config);
+    // Records of the stream lie 9 KiB apart and more: no read brings a second one. Some share a segment, some do not.
+    for i in 0..1200_u64 {
+        let sparse = if i < 600 { 10 } else { 100 };
+        log.append(stream(if i % sparse == 0 { 1 } else { 2 }), &body(i, 1000)).expect("room");
+        log.flush();
+    }
+    let mut most = 0;
+    assert_eq!(log.spines[&stream(1)].count(), 66);
+    for to in 50..=66_u64 {
+        let spec = range(&log, stream(1), to - 49, to, 50, Direction::Descending);
+        let mut cold = Cold::new(log.medium.clone());
+        let end = read_page(&mut cold, &spec, &mut Vec::new()).expect("sound");
+        assert_eq!((end.records, end.damaged), (50, 0));
+        assert_eq!(cold.reads, end.steps, "each record is read once, those on the way to the first too");
+        // A round of one is waited for without having been announced; the others are announced before the first is read.
+        assert!(cold.waited <= end.rounds, "{to}: {} waited, {end:?}", cold.waited);
+        most = most.max(end.rounds);
+        if to == 66 {
+            assert_eq!((end.steps, cold.reads), (50, 50), "the latest page is one pass");
+        }
+    }
+    assert!((6..=20).contains(&most), "{most} rounds");
+}
+
 #[test]
 fn staging_answers_alone_or_says_that_it_cannot() {
     let mut log = Log::new(AppenderConfig { staging_bytes: 1 << 20, ..small() });
@@ -128,7 +191,10 @@ fn staging_answers_alone_or_says_that_it_cannot() {
     let (mut from_memory, mut from_medium) = (Vec::new(), Vec::new());
     let one = reader.read_staging(&log.appender, &spec, &mut from_memory).expect("all there");
     let other = reader.read(&mut log.medium, &spec, &mut from_medium).expect("all there");
-    assert_eq!((one, from_memory), (other, from_medium));
+    // Memory waits for nothing.
+    assert_eq!((one.steps, one.rounds), (50, 0));
+    assert_eq!(PageEnd { rounds: 0, ..other }, one);
+    assert!(from_memory == from_medium, "the same bytes");
     log.appender.release(log.kept[50].location);
     let mut out = vec![1, 2, 3];
     let got = reader.read_staging(&log.appender, &spec, &mut out);

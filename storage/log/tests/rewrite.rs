@@ -368,11 +368,12 @@ fn a_walk_ends_at_a_segment_that_was_dropped() {
     assert_eq!(records[0].head.sequence, first.head.sequence);
 }
 
-/// Counts what is read of the files.
+/// Counts what is read of the files, and notes what is to be read soon.
 struct Counting {
     inner: MemoryMedium,
     bytes: usize,
     generation: u64,
+    told: Vec<(u64, usize)>,
 }
 
 impl Medium for Counting {
@@ -384,6 +385,10 @@ impl Medium for Counting {
         let count = self.inner.read(segment, offset, into)?;
         self.bytes += count;
         Ok(count)
+    }
+
+    fn will_need(&mut self, _: u32, offset: u64, bytes: usize) {
+        self.told.push((offset, bytes));
     }
 
     fn generation(&mut self, _: u32) -> Result<u64, MediumError> {
@@ -408,7 +413,7 @@ fn a_read_inflates_the_blocks_it_touches_and_no_more() {
     assert!(bytes.len() > 2 << 20);
     let mut medium = log.medium.clone();
     medium.segments.insert(1, bytes);
-    let mut view = Inflated::new(Counting { inner: medium, bytes: 0, generation: 0 });
+    let mut view = Inflated::new(Counting { inner: medium, bytes: 0, generation: 0, told: Vec::new() });
     let location = log.kept[1500].location;
     let spec = ReadSpec::At { location };
     let (_, records) = page(&mut view, &spec);
@@ -420,6 +425,16 @@ fn a_read_inflates_the_blocks_it_touches_and_no_more() {
     view.raw().generation += 1;
     assert!(page(&mut view, &spec).0.is_ok());
     assert_eq!(view.raw().bytes, 2 * cold, "after a replacement it is not");
+    // What is needed soon are the same bytes of the file, and none of what is held.
+    view.will_need(1, location.offset.into(), 1);
+    assert_eq!(view.raw().told, []);
+    view.will_need(1, 65_536, 65_536 + 1);
+    let (told, before) = (view.raw().told.clone(), view.raw().bytes);
+    view.read(1, 65_536, &mut vec![0; 65_536 + 1]).expect("sound");
+    assert_eq!(told.iter().map(|(_, bytes)| bytes).sum::<usize>(), view.raw().bytes - before);
+    assert_eq!((told.len(), told[0].0 + told[0].1 as u64), (2, told[1].0), "one behind the other");
+    view.will_need(1, u64::from(u32::MAX), 9);
+    assert_eq!(view.raw().told.len(), 2, "nothing lies there");
     // Whatever is read, a bounded number of blocks is held, and the right ones are given.
     for one in log.kept.iter().filter(|one| one.location.segment == 1).step_by(13) {
         let (_, records) = page(&mut view, &ReadSpec::At { location: one.location });

@@ -1,17 +1,18 @@
-//! A range of sequences by skew-binary links: at most 3·log2(n) steps to its upper end, then one step per record.
+//! A range of sequences by skew-binary links: at most 3·log2(n) steps to its upper end, then each record once
+//! ([`super::spread`]).
 
 use super::{Direction, PageEnd, ReadError, ReadSpec, Walk, is_record};
 use crate::fetch::{Fetch, FetchError, Remains};
 use crate::limits::PAGE_RECORDS_MAX;
-use crate::record::{RecordHead, RecordState};
+use crate::record::{RecordHead, RecordView};
 use crate::spine::jump_sequence;
 use tidegate_ids::{Location, Sequence, StreamId};
 
 /// A record that is known by its place in the stream.
 #[derive(Clone, Copy, Debug)]
-struct Cell {
-    location: Location,
-    sequence: Sequence,
+pub(crate) struct Cell {
+    pub(crate) location: Location,
+    pub(crate) sequence: Sequence,
 }
 
 pub(crate) fn range(walk: &mut Walk, fetch: &mut impl Fetch, spec: &ReadSpec) -> Result<PageEnd, ReadError> {
@@ -57,78 +58,48 @@ fn fitting(walk: &Walk, bytes_max: usize, direction: Direction) -> usize {
     count.max(1)
 }
 
-struct Search<'f, F> {
-    fetch: &'f mut F,
-    stream: StreamId,
+pub(crate) struct Search<'f, F> {
+    pub(crate) fetch: &'f mut F,
+    pub(crate) stream: StreamId,
     newest: Cell,
 }
 
 /// Why a record could not be reached: the error, and where it happened.
-type Lost = (FetchError, Location);
+pub(crate) type Lost = (FetchError, Location);
+
+/// Where a record's links lead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Onward {
+    pub(crate) jump: Cell,
+    /// The record before; further back than the sequence before, if those between are lost with their links.
+    pub(crate) prev: Cell,
+}
 
 /// A record that was reached.
-struct Arrived {
-    /// Its head and state, if the record is sound.
-    head: Option<(RecordHead, RecordState)>,
-    jump: Cell,
-    /// The record before; further back than the sequence before, if those between are lost with their links.
-    prev: Cell,
+pub(crate) struct Arrived {
+    pub(crate) is_sound: bool,
+    /// `None` if its links are lost.
+    pub(crate) onward: Option<Onward>,
 }
 
 impl<F: Fetch> Search<'_, F> {
-    /// Collects `high` down to `low`. If a segment on the way is gone: the lowest sequence that is left.
-    fn collect(&mut self, walk: &mut Walk, low: u64, high: u64) -> Result<Option<Sequence>, ReadError> {
-        let mut sequence = high;
-        let mut at = None;
-        while sequence >= low {
-            let location = match at {
-                Some(location) => Ok(location),
-                None => self.seek(walk, Sequence(sequence)),
-            };
-            let arrived = location.and_then(|location| {
-                let cell = Cell { location, sequence: Sequence(sequence) };
-                Ok((location, self.arrive(walk, cell)?))
-            });
-            let prev = match arrived {
-                Ok((location, arrived)) => {
-                    match arrived.head {
-                        Some((head, state)) => walk.collect(location, &head, state),
-                        None => walk.note_damaged(1),
-                    }
-                    arrived.prev
-                }
-                // Without links, the next one is sought from the newest record again.
-                Err((FetchError::Damaged(_), _)) => {
-                    walk.note_damaged(1);
-                    Cell { location: Location::NONE, sequence: Sequence(sequence - 1) }
-                }
-                Err((FetchError::Dropped, _)) => return self.first_available(walk).map(Some),
-                Err((FetchError::Elsewhere, at)) => return Err(ReadError::Elsewhere(at)),
-            };
-            walk.note_damaged((sequence - 1).saturating_sub(prev.sequence.0.max(low - 1)) as u32);
-            sequence = prev.sequence.0;
-            at = Some(prev.location).filter(|at| is_record(*at));
-        }
-        Ok(None)
-    }
-
     /// Where the record `target` is: by a jump as long as it does not lead too far, else to the record before. A jump onto
     /// a broken record is gone round by the record before.
-    fn seek(&mut self, walk: &mut Walk, target: Sequence) -> Result<Location, Lost> {
+    pub(crate) fn seek(&mut self, walk: &mut Walk, target: Sequence) -> Result<Location, Lost> {
         let mut cell = self.newest;
         if cell.sequence == target {
             return Ok(cell.location);
         }
-        let mut arrived = self.arrive(walk, cell)?;
+        let mut onward = self.pass(walk, cell)?;
         'steps: loop {
             let mut lost = (FetchError::Damaged(Remains::default()), cell.location);
-            for next in [arrived.jump, arrived.prev].into_iter().filter(|next| next.sequence >= target) {
+            for next in [onward.jump, onward.prev].into_iter().filter(|next| next.sequence >= target) {
                 if next.sequence == target && is_record(next.location) {
                     return Ok(next.location);
                 }
-                match self.arrive(walk, next) {
+                match self.pass(walk, next) {
                     Ok(found) => {
-                        (cell, arrived) = (next, found);
+                        (cell, onward) = (next, found);
                         continue 'steps;
                     }
                     Err((FetchError::Damaged(remains), at)) => lost = (FetchError::Damaged(remains), at),
@@ -140,14 +111,14 @@ impl<F: Fetch> Search<'_, F> {
     }
 
     /// The lowest sequence still there: down by every link that leads somewhere.
-    fn first_available(&mut self, walk: &mut Walk) -> Result<Sequence, ReadError> {
+    pub(crate) fn first_available(&mut self, walk: &mut Walk) -> Result<Sequence, ReadError> {
         let mut cell = self.newest;
-        let mut arrived = self.arrive(walk, cell).map_err(|(error, at)| error.at(at))?;
+        let mut onward = self.pass(walk, cell).map_err(|(error, at)| error.at(at))?;
         'steps: loop {
-            for next in [arrived.jump, arrived.prev].into_iter().filter(|next| next.sequence.0 > 0) {
-                match self.arrive(walk, next) {
+            for next in [onward.jump, onward.prev].into_iter().filter(|next| next.sequence.0 > 0) {
+                match self.pass(walk, next) {
                     Ok(found) => {
-                        (cell, arrived) = (next, found);
+                        (cell, onward) = (next, found);
                         continue 'steps;
                     }
                     Err((FetchError::Elsewhere, at)) => return Err(ReadError::Elsewhere(at)),
@@ -158,35 +129,55 @@ impl<F: Fetch> Search<'_, F> {
         }
     }
 
-    /// Reads a record and verifies that it is what its link said. Lost links are made good by looking for the record
-    /// before, a few times in one walk.
-    fn arrive(&mut self, walk: &mut Walk, cell: Cell) -> Result<Arrived, Lost> {
+    /// Reads a record on the way to another one. Lost links are made good by looking for the record before, a few times in one
+    /// walk.
+    fn pass(&mut self, walk: &mut Walk, cell: Cell) -> Result<Onward, Lost> {
+        walk.rounds += u32::from(is_record(cell.location) && !self.fetch.holds(cell.location));
+        if let Some(onward) = self.arrive(walk, cell, |_, _| {})?.onward {
+            return Ok(onward);
+        }
+        let before = Sequence(cell.sequence.0.saturating_sub(1));
+        let found = self.before(walk, cell.location, before);
+        let prev = found.unwrap_or(Cell { location: Location::NONE, sequence: before });
+        let jump = Cell { location: Location::NONE, sequence: jump_sequence(cell.sequence) };
+        Ok(Onward { jump, prev })
+    }
+
+    /// The record before one whose links are lost, if it can be found: `highest` or an older one.
+    pub(crate) fn before(&mut self, walk: &mut Walk, at: Location, highest: Sequence) -> Option<Cell> {
+        let (location, sequence) =
+            walk.may_rescue().then(|| self.fetch.before(&self.stream, at)).flatten()?;
+        (sequence <= highest && sequence.0 > 0).then_some(Cell { location, sequence })
+    }
+
+    /// Reads a record, verifies that it is what its link said, and gives it to `each` if it is sound.
+    pub(crate) fn arrive(
+        &mut self,
+        walk: &mut Walk,
+        cell: Cell,
+        each: impl FnOnce(&mut Walk, &RecordView<'_>),
+    ) -> Result<Arrived, Lost> {
         let nothing = (FetchError::Damaged(Remains::default()), cell.location);
         if !is_record(cell.location) {
             return Err(nothing);
         }
         walk.steps += 1;
         let ours = |head: &RecordHead| head.stream == self.stream && head.sequence == cell.sequence;
-        let (links, head) = match self.fetch.fetch(cell.location) {
-            Ok((record, sound)) if ours(&record.head) => {
-                (sound.then_some(record.placement), Some((record.head, record.placement.state)))
+        let (links, is_sound) = match self.fetch.fetch(cell.location) {
+            Ok((record, links_sound)) if ours(&record.head) => {
+                each(walk, &record);
+                (links_sound.then_some(record.placement), true)
             }
             Err(FetchError::Damaged(remains)) if remains.head.is_none_or(|head| ours(&head)) => {
-                (remains.placement, None)
+                (remains.placement, false)
             }
             Ok(_) => return Err(nothing),
             Err(error) => return Err((error, cell.location)),
         };
-        let before = Sequence(cell.sequence.0.saturating_sub(1));
-        let jump_to = jump_sequence(cell.sequence);
-        if let Some(links) = links {
-            let jump = Cell { location: links.jump, sequence: jump_to };
-            return Ok(Arrived { head, jump, prev: Cell { location: links.prev, sequence: before } });
-        }
-        let found = walk.may_rescue().then(|| self.fetch.before(&self.stream, cell.location)).flatten();
-        let found = found.filter(|(_, sequence)| *sequence <= before && sequence.0 > 0);
-        let (location, sequence) = found.unwrap_or((Location::NONE, before));
-        let jump = Cell { location: Location::NONE, sequence: jump_to };
-        Ok(Arrived { head, jump, prev: Cell { location, sequence } })
+        let onward = links.map(|links| Onward {
+            jump: Cell { location: links.jump, sequence: jump_sequence(cell.sequence) },
+            prev: Cell { location: links.prev, sequence: Sequence(cell.sequence.0.saturating_sub(1)) },
+        });
+        Ok(Arrived { is_sound, onward })
     }
 }
