@@ -347,6 +347,38 @@ fn an_overflowing_completion_queue_loses_nothing() {
     drop(peers);
 }
 
+/// A multishot receive that finds the completion queue full ends with the bytes it brings. Nobody said so to its owner,
+/// who waits for the next ones: it is armed again, or the connection is deaf for ever.
+#[test]
+fn a_multishot_receive_that_ends_with_bytes_goes_on() {
+    const CONNECTIONS: usize = 60;
+    const BYTES: usize = 32;
+    let config = Config { submission_entries: 16, completion_entries: 32, buffers: 64, ..small() };
+    let mut rig = Rig::new(&config);
+    let address = rig.listen();
+    let mut peers: Vec<(TcpStream, Slot)> = (0..CONNECTIONS).map(|_| rig.connect(address)).collect();
+    let text = |peer: usize, rounds: usize| -> Vec<u8> {
+        (0..BYTES * rounds).map(|position| (peer + position) as u8).collect()
+    };
+    // The bytes are there before the receives, so that these complete while they are submitted.
+    for (index, (peer, _)) in peers.iter_mut().enumerate() {
+        peer.write_all(&text(index, 1)).expect("a live connection");
+    }
+    peers.iter().for_each(|(_, slot)| rig.ops().receive_multishot(*slot));
+    peers.iter().for_each(|(_, slot)| rig.until_bytes(*slot, BYTES));
+    let counters = rig.counters();
+    assert!(counters.completion_overflows > 0, "{counters:?}");
+    // Nothing else ended: there was a buffer for everybody, and the accepts came one by one.
+    assert_eq!(counters.no_buffers, 0);
+    assert!(counters.rearms > 0, "{counters:?}");
+    for (index, (peer, slot)) in peers.iter_mut().enumerate() {
+        peer.write_all(&text(index, 2)[BYTES..]).expect("a live connection");
+        rig.until_bytes(*slot, 2 * BYTES);
+        assert_eq!(rig.bytes[slot], text(index, 2), "peer {index}");
+    }
+    assert_eq!(rig.seen, []);
+}
+
 /// The kernel is reading and writing our memory when the reactor goes; its connections end with it, although a handle
 /// still keeps the ring's descriptor open.
 #[test]
