@@ -316,7 +316,7 @@ impl MeshEnd {
     }
 }
 
-// Under loom the flags live only inside a model.
+// Under loom the flags live only inside a model, and only models run.
 #[cfg(all(test, not(loom)))]
 #[path = "end_tests.rs"]
 mod tests;

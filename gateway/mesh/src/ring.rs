@@ -157,6 +157,7 @@ fn payload_mut(words: &mut [MaybeUninit<u64>], len: usize) -> &mut [u8] {
     unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), len) }
 }
 
-#[cfg(test)]
+// Under loom only models run.
+#[cfg(all(test, not(loom)))]
 #[path = "ring_tests.rs"]
 mod tests;
