@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::conformance;
 use crate::generate;
+use crate::loom;
 use crate::matrix;
 use crate::plants;
 use crate::program::Program;
@@ -42,6 +43,11 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", proves: "no lint in any target", run: clippy },
     Step { name: "doctest", proves: "the examples in the documentation run", run: doctest },
     Step { name: "test", proves: "every test of the workspace", run: test },
+    Step {
+        name: "loom",
+        proves: "no interleaving of the mesh's models loses a wake-up",
+        run: loom::run_in_ci,
+    },
     Step { name: "release", proves: "the release build", run: release },
     Step { name: "sim", proves: "the simulator finds nothing in its seeds", run: simulator::run_in_ci },
     Step { name: "plants", proves: "the simulator finds every bug that is planted", run: plants::run_in_ci },
@@ -132,12 +138,7 @@ fn release(workspace: &Workspace) -> Result<Option<String>> {
 
 /// nextest's closing line is kept and said again as the last line of the whole run.
 fn test(workspace: &Workspace) -> Result<Option<String>> {
-    let arguments = ["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--color", "never"];
-    let installed = Program::cargo(&workspace.root).args(["nextest", "--version"]).succeeds();
-    let program = if installed {
-        Program::cargo(&workspace.root)
-    } else {
-        Program::new(pypi::CARGO_NEXTEST.file(workspace, "bin/cargo-nextest")?, &workspace.root)
-    };
-    program.args(arguments).run_keeping_line(|line| line.trim_start().starts_with("Summary ["))
+    pypi::nextest(workspace)?
+        .args(["run", "--workspace", "--locked", "--no-fail-fast", "--color", "never"])
+        .run_keeping_line(|line| line.trim_start().starts_with("Summary ["))
 }

@@ -10,6 +10,7 @@ mod fuzz;
 mod gateway;
 mod generate;
 mod limits;
+mod loom;
 mod matrix;
 mod plants;
 mod program;
@@ -47,6 +48,8 @@ enum Task {
     Sim(simulator::Options),
     /// Plants bugs in a copy of the sources, each of which the simulator must find
     Plants(plants::Options),
+    /// Runs the models of the mesh in every interleaving of their threads
+    Loom,
     /// Runs the Autobahn test suite against /echo
     Conformance(conformance::Options),
     /// Runs the fuzz targets, each for a while, on nightly
@@ -72,6 +75,7 @@ fn run(task: Task) -> Result<()> {
         Task::ReplayAll(options) => matrix::run(&workspace, &options),
         Task::Sim(options) => simulator::run(&workspace, &options),
         Task::Plants(options) => plants::run(&workspace, &options),
+        Task::Loom => loom::run(&workspace),
         Task::Conformance(options) => conformance::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
     }

@@ -77,3 +77,14 @@ impl Package {
         Ok(file)
     }
 }
+
+/// The test runner: the installed one, or else PyPI's.
+pub fn nextest(workspace: &Workspace) -> Result<Program> {
+    let installed = Program::cargo(&workspace.root).args(["nextest", "--version"]).succeeds();
+    let program = if installed {
+        Program::cargo(&workspace.root)
+    } else {
+        Program::new(CARGO_NEXTEST.file(workspace, "bin/cargo-nextest")?, &workspace.root)
+    };
+    Ok(program.args(["nextest"]))
+}
