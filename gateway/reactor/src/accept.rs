@@ -81,14 +81,45 @@ impl<B: Deref<Target = [u8]>> Ops<B> {
     /// Errors of one connection go on at once. What the process or the machine lacks would be lacking again at once:
     /// accepting rests.
     fn accept_failed(&mut self, result: i32) -> Option<Completion<'static>> {
-        match Errno::from_raw_os_error(-result) {
-            Errno::CANCELED | Errno::INTR | Errno::AGAIN => return None,
-            Errno::MFILE | Errno::NOMEM | Errno::NOBUFS | Errno::INVAL | Errno::BADF => {
-                self.accept_after = Some(Instant::now() + Duration::from_millis(ACCEPT_REST_MS));
-            }
-            _ => {}
+        let errno = Errno::from_raw_os_error(-result);
+        if matches!(errno, Errno::CANCELED | Errno::INTR | Errno::AGAIN) {
+            return None;
+        }
+        if would_repeat(errno, self.slots.open() == self.slots.len()) {
+            self.accept_after = Some(Instant::now() + Duration::from_millis(ACCEPT_REST_MS));
         }
         self.queue.counters.accept_failures += 1;
         Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-result) })
+    }
+}
+
+/// Whether the next accept would fail as this one did, because the connection still waits for what is lacking.
+fn would_repeat(errno: Errno, full: bool) -> bool {
+    match errno {
+        // No slot: the connection is gone. With a slot to give it is the machine that has no file or no memory for one.
+        Errno::NFILE => !full,
+        Errno::MFILE | Errno::NOMEM | Errno::NOBUFS | Errno::INVAL | Errno::BADF => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel has one word for a full table of slots and for a machine without another file: the one takes the
+    /// connection away, after the other it waits on, and the next accept failed at once, and the next.
+    #[test]
+    fn accepting_rests_after_what_would_repeat() {
+        let check =
+            |errno, full, expected| assert_eq!(would_repeat(errno, full), expected, "{errno}, {full}");
+        check(Errno::NFILE, true, false);
+        check(Errno::NFILE, false, true);
+        for full in [false, true] {
+            check(Errno::NOMEM, full, true);
+            check(Errno::MFILE, full, true);
+            check(Errno::CONNABORTED, full, false);
+            check(Errno::PERM, full, false);
+        }
     }
 }

@@ -23,7 +23,7 @@ pub enum Completion<'a> {
     /// A connection could not be accepted. Accepting goes on: at once if the connection is gone, after a rest if the
     /// process lacks something.
     AcceptFailed {
-        /// ENFILE: no free slot, the connection was dropped.
+        /// ENFILE: no free slot, the connection was dropped; or the machine has no file left, and it waits.
         error: io::Error,
     },
     /// Bytes have come. After [`Ops::stop_receiving`](crate::Ops::stop_receiving) some may still come; after `close` none.
