@@ -19,7 +19,8 @@ pub enum Command {
     /// message, once, in order. The latencies of the closing line run from the intended send to stored, on devices that
     /// the replay did not keep offline meanwhile; the report has all of them
     Replay(Replay),
-    /// Reads everything back that `replay --acks` noted, and proves that it is there, identical
+    /// Reads everything back that `replay --acks` noted, and proves that it is there, identical. Ends with 0 only if all of
+    /// it is; a last line that a killed replay left half-written is left out, with a warning
     Verify(Verify),
 }
 
@@ -38,7 +39,8 @@ pub struct Replay {
     /// Share of people that is offline at any time, each for a while, again and again
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub offline: f64,
-    /// Appends a line for every acknowledged send: conversation, sequence, message id, hash, user
+    /// Appends a line for every acknowledged send: conversation, sequence, message id, hash, user; cuts off half a line
+    /// that a killed replay left
     #[arg(long, value_name = "FILE")]
     pub acks: Option<PathBuf>,
     /// Writes all figures here, as JSON

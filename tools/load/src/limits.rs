@@ -63,6 +63,12 @@ pub const LINGER_NS: u64 = SECOND;
 /// Between two flushes of the file of acknowledged sends; whoever watches it sees lines no older.
 pub const ACKS_FLUSH_NS: u64 = 50 * MILLISECOND;
 
+/// The longest line of that file: three ids or hashes of 32 digits, two numbers of at most 20, four blanks, its end.
+pub const ACKS_LINE_BYTES_MAX: usize = 3 * 32 + 2 * 20 + 4 + 1;
+
+/// What gathers between two flushes before it is written: some 500 lines.
+pub const ACKS_BUFFER_BYTES: usize = 64 * 1024;
+
 /// Between two lines of progress where there is no terminal, and two steps of the bar where there is one.
 pub const PROGRESS_LINE_NS: u64 = 5 * SECOND;
 /// See [`PROGRESS_LINE_NS`].
@@ -81,4 +87,5 @@ pub const TOKENS_REFUSED_MAX: u64 = 100;
 pub const TOKEN_SECONDS: u64 = 7 * 24 * 3600;
 
 const _: () = assert!(OUTAGE_NS_MIN < OUTAGE_NS_MAX && OUTAGE_NS_MAX < STALL_NS);
+const _: () = assert!(ACKS_LINE_BYTES_MAX < ACKS_BUFFER_BYTES);
 const _: () = assert!(NEVER_ANSWERED_NS < STALL_NS && STALL_NS < STALL_OFFLINE_NS);

@@ -2,7 +2,7 @@
 //!
 //! Each conversation is read by one of its members, over a device that wants nothing but this.
 
-use crate::ack_log::{self, Acknowledged, hash};
+use crate::ack_log::{self, Acknowledged, Contents, hash};
 use crate::cli::Verify;
 use crate::fleet::{Audience, Fleet, Leaving};
 use crate::gateway::{Gateway, raise_descriptors};
@@ -22,9 +22,13 @@ use tidegate_schema::{Range, RangeSpan, SkipReason};
 /// # Errors
 /// It could not begin, or the gateway gave no answers.
 pub fn run(options: &Verify) -> Result<ExitCode> {
-    let acknowledged = ack_log::read(&options.acks)?;
+    let Contents { acknowledged, torn } = ack_log::read(&options.acks)?;
+    if let Some(number) = torn {
+        let path = options.acks.display();
+        eprintln!("tidegate-load: {path} ends in half a line, number {number}, which is left out");
+    }
     // Nothing was proven: a script must not take that for a proof.
-    ensure!(!acknowledged.is_empty(), "nothing to verify: {} is empty", options.acks.display());
+    ensure!(!acknowledged.is_empty(), "nothing to verify: {} has no line", options.acks.display());
     let gateway = Gateway::parse(&options.url)?;
     let signer = Signer::open(&options.data)?;
     let mut reading = Reading::new(acknowledged);
