@@ -14,11 +14,10 @@ use crate::gateway::{Gateway, raise_descriptors};
 use crate::limits::{NAMED_MAX, NEVER_ANSWERED_NS, STALL_NS, STALL_OFFLINE_NS};
 use crate::script::{Roster, Script};
 use crate::token::{Signer, wall_ms};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use progress::{Progress, Standing};
 use report::{Latencies, Report};
 use scene::Scene;
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,12 +58,10 @@ pub fn run(options: &Replay) -> Result<ExitCode> {
     let scene = Scene::new(scripts, roster, signer, &setting)?;
     let report = play(fleet, scene)?;
     report.tell();
-    if let Some(path) = &options.report {
-        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        serde_json::to_writer_pretty(file, &report)?;
-    }
+    // Before the file: what hours have shown is said, wherever it cannot be written.
     println!("{report}");
-    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    options.report.as_deref().map_or(Ok(()), |path| report.write(path))?;
+    Ok(report.exit_code())
 }
 
 /// One machine for each person; its device has the number of its user.

@@ -10,6 +10,7 @@ use crate::limits::{NAMED_MAX, NEVER_ANSWERED_NS, STALL_NS, TOKENS_REFUSED_MAX, 
 use crate::token::{Signer, wall_ms};
 use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tidegate_client::{Backfill, Config, Event, Machine, RequestFailure, RequestHandle, Stored};
@@ -50,11 +51,11 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
     let machines = reading.books.iter().enumerate().map(machine).collect::<Result<Vec<_>>>()?;
     let fleet = Fleet::new(gateway.address, machines.into_iter())?;
     read(fleet, &mut reading)?;
-    let Tally { found, missing, different } = reading.tally();
     reading.complaints.iter().for_each(|line| eprintln!("{line}"));
-    let count = found + missing + different;
-    println!("verify: {count} acknowledged, {found} found, {missing} missing, {different} different");
-    Ok(if missing + different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    reading.unproven().take(NAMED_MAX).for_each(|line| eprintln!("{line}"));
+    let tally = reading.tally();
+    println!("{tally}");
+    Ok(tally.exit_code())
 }
 
 /// Turns the pages until every book is read.
@@ -126,6 +127,22 @@ struct Tally {
     different: u64,
 }
 
+impl Tally {
+    /// What the process ends with.
+    fn exit_code(self) -> ExitCode {
+        if self.missing + self.different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// The closing line.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found, missing, different } = self;
+        let count = found + missing + different;
+        write!(f, "verify: {count} acknowledged, {found} found, {missing} missing, {different} different")
+    }
+}
+
 impl Reading {
     fn new(acknowledged: Vec<Acknowledged>) -> Self {
         let mut books: BTreeMap<ConversationId, Vec<Entry>> = BTreeMap::new();
@@ -146,6 +163,19 @@ impl Reading {
             }
         }
         tally
+    }
+
+    /// Every message that is not there, or not the same.
+    fn unproven(&self) -> impl Iterator<Item = String> {
+        self.books.iter().flat_map(|book| &book.entries).filter_map(|entry| {
+            let what = match entry.seen {
+                Seen::Identical => return None,
+                Seen::Not => "is missing",
+                Seen::Different => "is not what was acknowledged",
+            };
+            let Acknowledged { conversation, sequence, message_id, .. } = &entry.expected;
+            Some(format!("{conversation}, sequence {sequence}: message {message_id} {what}"))
+        })
     }
 
     fn complain(&mut self, device: usize, what: &str) {
@@ -286,27 +316,45 @@ mod tests {
         }
     }
 
-    fn check(seen: &[Acknowledged], expected: Tally) {
+    /// What is read back, what that makes, and what is said of messages that it does not prove.
+    fn check(seen: &[Acknowledged], expected: Tally, unproven: &[(u64, &str)]) {
         let mut reading =
             Reading::new(vec![acknowledged(3, "b"), acknowledged(2, "a"), acknowledged(5, "c")]);
         let book = &mut reading.books[0];
         assert_eq!((book.next, book.last, book.is_read()), (Sequence(2), Sequence(5), false));
         seen.iter().for_each(|seen| book.see(seen));
         assert_eq!(reading.tally(), expected);
+        let line = |&(sequence, what): &(u64, &str)| {
+            let Acknowledged { conversation, message_id, .. } = acknowledged(sequence, "");
+            format!("{conversation}, sequence {sequence}: message {message_id} {what}")
+        };
+        assert!(
+            reading.unproven().eq(unproven.iter().map(line)),
+            "{:?}",
+            reading.unproven().collect::<Vec<_>>()
+        );
+        let code = if unproven.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        assert_eq!(reading.tally().exit_code(), code, "{expected}");
     }
 
     #[test]
     fn what_is_not_there_or_not_the_same_is_told() {
         let (a, b, c) = (acknowledged(2, "a"), acknowledged(3, "b"), acknowledged(5, "c"));
-        check(&[a, b, acknowledged(4, "x"), c], Tally { found: 3, missing: 0, different: 0 });
-        check(&[a, c], Tally { found: 2, missing: 1, different: 0 });
-        check(&[], Tally { found: 0, missing: 3, different: 0 });
-        check(&[a, acknowledged(3, "other"), c], Tally { found: 2, missing: 0, different: 1 });
-        check(
-            &[a, Acknowledged { message_id: MessageId([9; 16]), ..b }, c],
-            Tally { found: 2, missing: 0, different: 1 },
-        );
-        check(&[a, Acknowledged { user: UserId(8), ..b }, c], Tally { found: 2, missing: 0, different: 1 });
+        let tally = |found, missing, different| Tally { found, missing, different };
+        let (gone, changed) = ("is missing", "is not what was acknowledged");
+        check(&[a, b, acknowledged(4, "x"), c], tally(3, 0, 0), &[]);
+        check(&[a, c], tally(2, 1, 0), &[(3, gone)]);
+        check(&[], tally(0, 3, 0), &[(2, gone), (3, gone), (5, gone)]);
+        check(&[a, acknowledged(3, "other"), c], tally(2, 0, 1), &[(3, changed)]);
+        check(&[a, Acknowledged { message_id: MessageId([9; 16]), ..b }, c], tally(2, 0, 1), &[(3, changed)]);
+        check(&[a, Acknowledged { user: UserId(8), ..b }, c], tally(2, 0, 1), &[(3, changed)]);
+        check(&[acknowledged(2, "other"), b], tally(1, 1, 1), &[(2, changed), (5, gone)]);
+    }
+
+    #[test]
+    fn the_closing_line_counts_everything_that_was_acknowledged() {
+        let tally = Tally { found: 5, missing: 1, different: 2 };
+        assert_eq!(tally.to_string(), "verify: 8 acknowledged, 5 found, 1 missing, 2 different");
     }
 
     /// A page of a gateway: messages, what it skips, the first it can read, whether that is all.

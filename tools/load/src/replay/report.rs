@@ -2,8 +2,13 @@
 
 use super::checker::Faults;
 use super::latency::{Figures, Shown};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
 
 /// All figures. Latencies: `live` is from the intended send to stored on devices that were not kept offline by the replay
 /// in between, `away` on those that were; `acknowledged` from the intended send to the acknowledgement.
@@ -90,6 +95,42 @@ impl Report {
             && self.faults() == Faults::default()
     }
 
+    /// What the process ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// What is not as it must be and has no figure of its own in the closing line.
+    fn defects(&self) -> Vec<String> {
+        let Faults { lost: _, duplicated: _, misordered: _, altered, foreign, contradicted } = self.faults();
+        let counts = [(altered, "altered"), (foreign, "sent by nobody"), (contradicted, "contradicted")];
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let mut defects: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+        if self.messages != self.lines {
+            defects.push(format!("{} of {} acknowledged", self.messages, self.lines));
+        }
+        if !self.complete {
+            defects.push("incomplete".to_owned());
+        }
+        // It may hold what a gateway said; the closing line is one line.
+        let failure = self.failure.iter().map(|failure| failure.replace(char::is_control, " "));
+        defects.extend(failure.map(|failure| format!("failed: {failure}")));
+        defects
+    }
+
+    /// Writes all of it as JSON, with the verdict.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let write = || -> Result<()> {
+            let mut file = BufWriter::new(File::create(path)?);
+            serde_json::to_writer_pretty(&mut file, &Judged { good: self.is_good(), report: self })?;
+            Ok(file.flush()?)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// What stands beside the closing line.
     pub fn tell(&self) {
         let Self { logs, people, lines, lines_skipped, wire_duplicates, seconds, .. } = self;
@@ -110,21 +151,19 @@ impl Report {
             Shown(away.p50_us),
             Shown(away.p99_us)
         );
-        let Faults { altered, foreign, contradicted, .. } = self.faults();
-        if altered + foreign + contradicted > 0 {
-            eprintln!(
-                "{altered} altered, {foreign} that nobody sent, {contradicted} contradictory acknowledgements"
-            );
-        }
-        if self.messages < self.lines {
-            eprintln!("{} messages were not acknowledged", self.lines - self.messages);
-        }
         self.missing.iter().for_each(|line| eprintln!("{line}"));
-        self.failure.iter().for_each(|failure| eprintln!("the replay failed: {failure}"));
     }
 }
 
-/// The closing line.
+/// A report as it is written.
+#[derive(Serialize)]
+struct Judged<'r> {
+    good: bool,
+    #[serde(flatten)]
+    report: &'r Report,
+}
+
+/// The closing line; of a replay that is not as it must be it says at its end what the figures before do not.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { messages, deliveries, lost, duplicated, misordered, .. } = self;
@@ -133,6 +172,10 @@ impl fmt::Display for Report {
             f,
             "replay: {messages} messages, {deliveries} deliveries, {lost} lost, {duplicated} duplicated, "
         )?;
-        write!(f, "{misordered} misordered, p50 {} p99 {}", Shown(live.p50_us), Shown(live.p99_us))
+        write!(f, "{misordered} misordered, p50 {} p99 {}", Shown(live.p50_us), Shown(live.p99_us))?;
+        self.defects().iter().try_for_each(|defect| write!(f, ", {defect}"))
     }
 }
+
+#[cfg(test)]
+mod tests;
