@@ -36,7 +36,7 @@ pub struct Replay {
     /// Messages a second in all, sent when they are due whether the gateway keeps up or not [default: as fast as it goes]
     #[arg(long, value_name = "MSGS_PER_S", value_parser = rate)]
     pub rate: Option<f64>,
-    /// Share of people that is offline at any time, each for a while, again and again
+    /// Share of the people in a channel that is offline at any time, each for a while, again and again
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub offline: f64,
     /// Appends a line for every acknowledged send: conversation, sequence, message id, hash, user; cuts off half a line

@@ -1,5 +1,6 @@
 //! `replay`: real chat through a gateway, and proof that every device stored all of it, once, in order.
 
+mod channel;
 mod checker;
 mod latency;
 mod pace;

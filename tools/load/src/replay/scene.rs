@@ -1,10 +1,11 @@
 //! The play: which line is next in each group, what the devices say, who comes and goes.
 //!
 //! Three acts: everybody connects; the groups are created; the lines are spoken, each after the one before it was
-//! acknowledged, all groups at a time. What the devices say is noted by [`Audience::event`] while the fleet turns, and
+//! acknowledged, all groups at a time. Whoever is in no channel yet leaves as the third act begins. What the devices say is noted by [`Audience::event`] while the fleet turns, and
 //! acted upon by [`Scene::step`] between two turns.
 
 use super::Setting;
+use super::channel::{self, Channel};
 use super::checker::{Checker, Delivered, Verdict};
 use super::latency::Latency;
 use super::pace::Pace;
@@ -80,16 +81,13 @@ enum Wish {
 }
 
 /// One group.
-#[derive(Default)]
 struct Stage {
     conversation: Option<ConversationId>,
     next_line: usize,
-    next_change: usize,
     /// The line that was announced to its speaker.
     announced: usize,
     in_flight: Option<ClientId>,
-    /// By seat: who is in the channel.
-    here: Vec<bool>,
+    channel: Channel,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -108,9 +106,10 @@ impl Scene {
     /// # Errors
     /// The file of acknowledged sends cannot be opened.
     pub fn new(scripts: Vec<Script>, roster: Roster, signer: Signer, setting: &Setting) -> Result<Self> {
-        let mut logs = vec![0; roster.len()];
-        scripts.iter().flat_map(|script| &script.members).for_each(|person| logs[*person as usize] += 1);
-        let stage = |script: &Script| Stage { here: vec![true; script.members.len()], ..Stage::default() };
+        let channels: Vec<_> = scripts.iter().map(Channel::new).collect();
+        let logs = channel::logs(roster.len(), &scripts, &channels);
+        let stage =
+            |channel| Stage { conversation: None, next_line: 0, announced: 0, in_flight: None, channel };
         Ok(Self {
             checker: Checker::new(&scripts, roster.len()),
             presence: Presence::new(&logs, setting.offline_percent, setting.seed),
@@ -129,7 +128,7 @@ impl Scene {
             rate: setting.rate,
             pace: None,
             act: Act::Arriving,
-            stages: scripts.iter().map(stage).collect(),
+            stages: channels.into_iter().map(stage).collect(),
             people: vec![Person::default(); roster.len()],
             groups: HashMap::new(),
             nonce: rand::random(),
@@ -165,7 +164,11 @@ impl Scene {
         self.grant_wishes(fleet)?;
         match self.act {
             Act::Arriving if self.arrived == self.people.len() => self.create_groups(fleet)?,
-            Act::Creating if self.created == self.stages.len() => self.begin(now),
+            Act::Creating if self.created == self.stages.len() => {
+                self.begin(now);
+                // Who comes before a first line need not go and come back.
+                self.speak(fleet, now)?;
+            }
             Act::Speaking => self.speak(fleet, now)?,
             Act::Arriving | Act::Creating | Act::Settling => {}
         }
@@ -297,30 +300,16 @@ impl Scene {
 
     /// Who came and went before this line.
     fn change_presence(&mut self, group: usize, line: usize) {
-        let (script, stage) = (&self.scripts[group], &mut self.stages[group]);
-        while let Some(change) = script.changes.get(stage.next_change) {
-            if change.before as usize > line {
-                return;
-            }
-            stage.next_change += 1;
-            let Some(seat) = script.seat(change.person) else { continue };
-            if stage.here[seat] != change.here {
-                stage.here[seat] = change.here;
-                self.presence.change(change.person, change.here);
-            }
-        }
+        let (script, channel) = (&self.scripts[group], &mut self.stages[group].channel);
+        channel.go_on(script, line, |person, here| self.presence.change(person, here));
     }
 
     /// The log is over: everybody comes back to it.
     fn end_group(&mut self, group: usize) {
         self.ended += 1;
-        let (script, stage) = (&self.scripts[group], &mut self.stages[group]);
-        for (person, here) in script.members.iter().zip(&mut stage.here) {
-            if !std::mem::replace(here, true) {
-                self.presence.change(*person, true);
-            }
-            self.presence.played(*person);
-        }
+        let (script, channel) = (&self.scripts[group], &mut self.stages[group].channel);
+        channel.end(script, |person, here| self.presence.change(person, here));
+        script.members.iter().for_each(|person| self.presence.played(*person));
     }
 
     fn move_people(&mut self, fleet: &mut Fleet, now: MonotonicNs) {
