@@ -16,8 +16,8 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Plays chat logs: each is a group of everyone who speaks in it. Ends with 0 only if every device has stored every
-    /// message, once, in order. The latencies of the closing line run from the intended send to stored, on devices that
-    /// the replay did not keep offline meanwhile; the report has all of them
+    /// message, once, in order. The latencies of the closing line run from the intended send to stored, on every device;
+    /// the line before it and the report part devices that were connected from those that the replay kept offline
     Replay(Replay),
     /// Reads everything back that `replay --acks` noted, and proves that it is there, identical. Ends with 0 only if all of
     /// it is; a last line that a killed replay left half-written is left out, with a warning

@@ -182,11 +182,7 @@ fn report(fleet: &Fleet, scene: &Scene, lines: u64, seconds: f64) -> Result<Repo
         connects,
         connections_lost,
         counts: scene.counts,
-        latency: Latencies {
-            live: scene.live.figures(),
-            away: scene.away.figures(),
-            acknowledged: scene.acknowledged.figures(),
-        },
+        latency: Latencies::new(&scene.live, &scene.away, &scene.acknowledged)?,
         missing: missing(fleet, scene),
         failure: scene.failure.clone(),
     })

@@ -35,6 +35,16 @@ impl Latency {
         self.0.saturating_record(to.since(from) / 1000);
     }
 
+    /// Both together.
+    ///
+    /// # Errors
+    /// Never, since all have the same bounds.
+    pub fn with(&self, other: &Self) -> Result<Self> {
+        let mut both = self.0.clone();
+        both.add(&other.0)?;
+        Ok(Self(both))
+    }
+
     /// What there is.
     pub fn figures(&self) -> Figures {
         let at = |quantile| self.0.value_at_quantile(quantile);

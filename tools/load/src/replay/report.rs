@@ -1,7 +1,7 @@
 //! What a replay found, for people and for programs.
 
 use super::checker::Faults;
-use super::latency::{Figures, Shown};
+use super::latency::{Figures, Latency, Shown};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt;
@@ -10,8 +10,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// All figures. Latencies: `live` is from the intended send to stored on devices that were not kept offline by the replay
-/// in between, `away` on those that were; `acknowledged` from the intended send to the acknowledgement.
+/// All figures.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub logs: usize,
@@ -72,12 +71,50 @@ pub struct Counts {
     pub stops: u64,
 }
 
-/// See [`Report`].
+/// All from the intended send.
 #[derive(Debug, Serialize)]
 pub struct Latencies {
+    /// To stored: every delivery.
+    pub stored: Figures,
+    /// Of these, on devices that the replay did not keep offline in between.
     pub live: Figures,
+    /// And on those that it did.
     pub away: Figures,
+    /// To the acknowledgement, where the sender was online by then.
     pub acknowledged: Figures,
+}
+
+impl Latencies {
+    /// Of what was stored by who was not kept offline and by who was, and of acknowledgements.
+    ///
+    /// # Errors
+    /// Never, since all have the same bounds.
+    pub fn new(live: &Latency, away: &Latency, acknowledged: &Latency) -> Result<Self> {
+        Ok(Self {
+            stored: live.with(away)?.figures(),
+            live: live.figures(),
+            away: away.figures(),
+            acknowledged: acknowledged.figures(),
+        })
+    }
+}
+
+/// The latencies that the closing line does not tell.
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stored: _, live, away, acknowledged } = self;
+        let p50_p99 = |figures: &Figures| {
+            let Figures { count, p50_us, p99_us, .. } = figures;
+            format!("{count}, p50 {} p99 {}", Shown(*p50_us), Shown(*p99_us))
+        };
+        write!(
+            f,
+            "stored by who was connected: {}; by who was offline meanwhile: {}; acknowledged: {}",
+            p50_p99(live),
+            p50_p99(away),
+            p50_p99(acknowledged)
+        )
+    }
 }
 
 impl Report {
@@ -141,17 +178,8 @@ impl Report {
             "{wire_duplicates} duplicates on the wire, {} pushed, {} fetched; {} times offline ({} by chance), {} connects",
             self.pushed, self.fetched, self.leaves, self.outages, self.connects
         );
-        let away = self.latency.away;
-        let acknowledged = self.latency.acknowledged;
-        eprintln!(
-            "acknowledged: p50 {} p99 {}; stored by who was offline meanwhile: {} deliveries, p50 {} p99 {}",
-            Shown(acknowledged.p50_us),
-            Shown(acknowledged.p99_us),
-            away.count,
-            Shown(away.p50_us),
-            Shown(away.p99_us)
-        );
         self.missing.iter().for_each(|line| eprintln!("{line}"));
+        eprintln!("{}", self.latency);
     }
 }
 
@@ -167,12 +195,12 @@ struct Judged<'r> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { messages, deliveries, lost, duplicated, misordered, .. } = self;
-        let live = self.latency.live;
+        let stored = self.latency.stored;
         write!(
             f,
             "replay: {messages} messages, {deliveries} deliveries, {lost} lost, {duplicated} duplicated, "
         )?;
-        write!(f, "{misordered} misordered, p50 {} p99 {}", Shown(live.p50_us), Shown(live.p99_us))?;
+        write!(f, "{misordered} misordered, p50 {} p99 {}", Shown(stored.p50_us), Shown(stored.p99_us))?;
         self.defects().iter().try_for_each(|defect| write!(f, ", {defect}"))
     }
 }

@@ -32,7 +32,7 @@ pub struct Scene {
     pub presence: Presence,
     pub counts: Counts,
     /// From the intended send to stored, on devices that were not kept offline in between; on those that were; and to
-    /// the acknowledgement.
+    /// the acknowledgement, where the sender was online by then.
     pub live: Latency,
     pub away: Latency,
     pub acknowledged: Latency,

@@ -2,6 +2,7 @@
 
 use super::*;
 use serde_json::Value;
+use tidegate_ids::MonotonicNs;
 
 /// A replay of ten messages with nothing to say against it.
 fn good() -> Report {
@@ -31,7 +32,7 @@ fn good() -> Report {
         connects: 4,
         connections_lost: 0,
         counts: Counts::default(),
-        latency: Latencies { live: figures, away: figures, acknowledged: figures },
+        latency: Latencies { stored: figures, live: figures, away: figures, acknowledged: figures },
         missing: Vec::new(),
         failure: None,
     }
@@ -94,6 +95,30 @@ fn the_faults_of_the_checker_are_those_of_the_report() {
     let line = report.to_string();
     assert!(line.contains("1 lost, 2 duplicated, 3 misordered, p50"), "{line}");
     assert!(line.ends_with("p99 25 ms, 4 altered, 5 sent by nobody, 6 contradicted"), "{line}");
+}
+
+/// The closing line left out what was stored by devices that the replay had kept offline, though latency runs from the
+/// intended send to stored, wherever a device was meanwhile.
+#[test]
+fn the_closing_line_takes_every_delivery() {
+    let latency = |count: u64, ms: u64| {
+        let mut latency = Latency::new().expect("in bounds");
+        let end = MonotonicNs(ms * MonotonicNs::MILLISECOND);
+        (0..count).for_each(|_| latency.record(MonotonicNs(0), end));
+        latency
+    };
+    let (live, away, acknowledged) = (latency(60, 2), latency(40, 20_000), latency(10, 1));
+    let latency = Latencies::new(&live, &away, &acknowledged).expect("in bounds");
+    let report = Report { latency, ..good() };
+    assert!(report.to_string().ends_with(", p50 2.00 ms p99 20.0 s"), "{report}");
+    assert_eq!(
+        report.latency.to_string(),
+        "stored by who was connected: 60, p50 2.00 ms p99 2.00 ms; by who was offline meanwhile: 40, p50 20.0 s \
+         p99 20.0 s; acknowledged: 10, p50 1.00 ms p99 1.00 ms"
+    );
+    let written = written(&report);
+    let counts = ["stored", "live", "away", "acknowledged"].map(|part| &written["latency"][part]["count"]);
+    assert_eq!(counts, [100, 60, 40, 10].map(Value::from).each_ref());
 }
 
 #[test]
