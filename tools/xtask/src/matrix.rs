@@ -107,25 +107,26 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 const HEAD: &str = "\
-| shards | listed_members_max | killed, then shards | messages | deliveries | lost | duplicated | misordered | latency | seconds | verified |
-|---|---|---|---|---|---|---|---|---|---|---|
+| shards | listed_members_max | killed, then shards | messages | deliveries | lost | duplicated | misordered | latency | latency, connected | seconds | verified |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 fn table(rows: &[String], files: usize) -> String {
     format!(
         "# The replay matrix\n\n`cargo xtask replay-all`: {files} files of real chat, 20 % of the devices offline for a while. \
-         Verified: every acknowledged message read back identical, and every byte of the log checked.\n\n{HEAD}{}",
+         Latency: from the intended send to stored, every delivery; connected: of these, on devices that were not kept \
+         offline meanwhile. Verified: every acknowledged message read back identical, and every byte of the log checked.\n\n{HEAD}{}",
         rows.concat()
     )
 }
 
 fn row(case: &Case, outcome: Option<&Outcome>) -> String {
     let begin = format!("| {} | {} | {} |", case.shards, case.listed_members_max, case.kills_in_words());
-    let Some(Outcome { figures, seconds }) = outcome else {
-        return format!("{begin} – | – | – | – | – | – | – | **failed** |\n");
+    let Some(Outcome { figures, connected, seconds }) = outcome else {
+        return format!("{begin} – | – | – | – | – | – | – | – | **failed** |\n");
     };
     format!(
-        "{begin} {} | {} | {} | {} | {} | {} | {seconds:.0} | yes |\n",
+        "{begin} {} | {} | {} | {} | {} | {} | {connected} | {seconds:.0} | yes |\n",
         figures.messages,
         figures.deliveries,
         figures.lost,
@@ -168,11 +169,13 @@ mod tests {
             latency: "p50 1 ms p99 2 ms".to_owned(),
             ..Figures::default()
         };
-        let outcome = Outcome { figures, seconds: 12.4 };
-        let expected = "| 4 | 32 | at 30 %, then 1; at 60 %, then 3 | 5 | 9 | 0 | 0 | 0 | p50 1 ms p99 2 ms | 12 | yes |\n";
+        let connected = "p50 1 ms p99 1 ms".to_owned();
+        let outcome = Outcome { figures, connected, seconds: 12.4 };
+        let expected = "| 4 | 32 | at 30 %, then 1; at 60 %, then 3 | 5 | 9 | 0 | 0 | 0 | p50 1 ms p99 2 ms | \
+                        p50 1 ms p99 1 ms | 12 | yes |\n";
         assert_eq!(row(&case, Some(&outcome)), expected);
         for line in HEAD.lines().chain([row(&case, None).as_str(), expected]) {
-            assert_eq!(columns(line), 12, "{line}");
+            assert_eq!(columns(line), 13, "{line}");
         }
     }
 }
