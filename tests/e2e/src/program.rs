@@ -15,10 +15,11 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// Packages and the programs that they give.
-const PROGRAMS: &[(&str, &str)] = &[("tidegate-node", "tidegate"), ("tidegate-log", "tidegate-log")];
+const PROGRAMS: &[(&str, &str)] =
+    &[("tidegate-node", "tidegate"), ("tidegate-log", "tidegate-log"), ("tidegate-load", "tidegate-load")];
 
 /// Folders that the programs are made of, from the workspace's root.
-const SOURCES: &[&str] = &["Cargo.lock", "client", "gateway", "schema", "storage", "tools/log"];
+const SOURCES: &[&str] = &["Cargo.lock", "client", "gateway", "schema", "storage", "tools/load", "tools/log"];
 
 /// Touched when a build found everything up to date: then binaries may be older than sources that are not theirs.
 const STAMP: &str = ".e2e-programs-built";

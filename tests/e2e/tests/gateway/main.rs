@@ -17,6 +17,7 @@ mod patience;
 mod power_cut;
 mod repair;
 mod replaced;
+mod replay;
 mod stop;
 
 /// The numbers of shards that a rule is shown on.
