@@ -78,36 +78,86 @@ impl Setup {
     /// # Errors
     /// How it ended.
     pub fn try_start_watched(&self, watch: impl Fn(&[String])) -> Result<Gateway, Ended> {
-        let mut child = self
-            .command()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the gateway can be started");
-        let lines = follow(child.stdout.take().expect("it was piped"), "");
-        let errors = follow(child.stderr.take().expect("it was piped"), "gateway: ");
-        let end = Instant::now() + START_WAIT;
-        let (mut said, mut complained) = (Vec::new(), Vec::new());
+        match self.begin().wait(Instant::now() + START_WAIT, watch)? {
+            Start::Ready(gateway) => Ok(gateway),
+            Start::Unready(Starting { said, complained, .. }) => {
+                panic!("the gateway is not ready in time; it said {said:?} and {complained:?}")
+            }
+        }
+    }
+
+    /// Starts it and waits until it is ready or a moment has come; it must not end.
+    #[must_use]
+    #[track_caller]
+    pub fn start_until(&self, moment: Instant) -> Start {
+        let start = self.begin().wait(moment, |_| {});
+        start.unwrap_or_else(|ended| panic!("the gateway ended while it started: {ended:?}"))
+    }
+
+    /// Starts it and does not wait.
+    fn begin(&self) -> Starting {
+        let child = self.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = Process(child.expect("the gateway can be started"));
+        let lines = follow(process.0.stdout.take().expect("it was piped"), "");
+        let errors = follow(process.0.stderr.take().expect("it was piped"), "gateway: ");
+        let (said, complained) = (Vec::new(), Vec::new());
+        Starting { process, setup: self.clone(), lines, errors, said, complained }
+    }
+}
+
+/// The process. Dropping it kills it.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A gateway that runs, ready or not.
+#[derive(Debug)]
+pub enum Start {
+    /// It serves.
+    Ready(Gateway),
+    /// It is still at its start.
+    Unready(Starting),
+}
+
+/// A gateway that has not said yet that it is ready. Dropping it kills it.
+#[derive(Debug)]
+pub struct Starting {
+    process: Process,
+    setup: Setup,
+    lines: Receiver<String>,
+    errors: Receiver<String>,
+    said: Vec<String>,
+    complained: Vec<String>,
+}
+
+impl Starting {
+    /// Waits until it is ready, has ended, or a moment has come.
+    fn wait(mut self, end: Instant, watch: impl Fn(&[String])) -> Result<Start, Ended> {
         loop {
-            match lines.recv_timeout(LOOK_INTERVAL) {
-                Ok(line) => said.push(line),
-                Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    let _ = child.kill();
-                    panic!("the gateway is not ready in time; it said {said:?} and {complained:?}");
-                }
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(LOOK_INTERVAL)) {
+                Ok(line) => self.said.push(line),
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(Start::Unready(self)),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let status = child.wait().expect("it is our child");
+                    let Self { mut process, said, mut complained, errors, .. } = self;
+                    let status = process.0.wait().expect("it is our child");
                     complained.extend(errors.iter());
                     return Err(Ended { status, said, complained });
                 }
             }
-            complained.extend(errors.try_iter());
-            watch(&complained);
-            let ready = said.last().filter(|line| line.starts_with("ready "));
+            self.complained.extend(self.errors.try_iter());
+            watch(&self.complained);
+            let ready = self.said.last().filter(|line| line.starts_with("ready "));
             if let Some((ws, admin)) = ready.and_then(|line| addresses(line)) {
-                return Ok(Gateway { child, ws, admin, said, setup: self.clone(), later: lines });
+                let Self { process, setup, lines: later, said, .. } = self;
+                return Ok(Start::Ready(Gateway { process, ws, admin, said, setup, later }));
             }
         }
     }
@@ -147,7 +197,7 @@ fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
 /// A gateway that has said that it is ready. Dropping it kills it.
 #[derive(Debug)]
 pub struct Gateway {
-    child: Child,
+    process: Process,
     /// Where WebSockets are.
     pub ws: SocketAddr,
     /// Where operators look.
@@ -237,7 +287,7 @@ impl Gateway {
     /// The process.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.0.id()
     }
 
     /// Whether the process answers.
@@ -248,7 +298,7 @@ impl Gateway {
 
     /// Sends a signal by the process's id.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it is our child");
+        kill_process(Pid::from_child(&self.process.0), signal).expect("it is our child");
     }
 
     /// Waits for its end; gives the exit code, none if a signal ended it.
@@ -256,7 +306,7 @@ impl Gateway {
     pub fn wait(&mut self) -> Option<i32> {
         let end = Instant::now() + WAIT;
         loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
+            if let Some(status) = self.process.0.try_wait().expect("it is our child") {
                 return status.code();
             }
             assert!(Instant::now() < end, "the gateway does not end; it said {:?}", self.later.try_iter());
@@ -274,12 +324,5 @@ impl Gateway {
     /// Kills it without a word.
     pub fn kill(self) {
         drop(self);
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

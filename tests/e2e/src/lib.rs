@@ -23,6 +23,6 @@ pub use admin::{Answer, Stats, get};
 pub use conversation::{Conversation, Entry};
 pub use device::Device;
 pub use frame::{Arrived, OwnedFrame};
-pub use gateway::{Ended, Gateway, Setup};
+pub use gateway::{Ended, Gateway, Setup, Start, Starting};
 pub use sender::{Acknowledged, Sender};
-pub use wire::{Refused, Wire, message, text_of, user_at};
+pub use wire::{NotOpen, Refused, Wire, message, text_of, user_at};

@@ -65,6 +65,15 @@ pub struct Refused {
     pub expected: CommandNumber,
 }
 
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOpen {
+    /// With an HTTP status.
+    Refused(u16),
+    /// Nobody listens, or who listened went away.
+    Gone,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Wire {
@@ -83,9 +92,9 @@ impl Wire {
     /// Upgrades to WebSocket.
     ///
     /// # Errors
-    /// The HTTP status of a refused upgrade.
-    pub fn upgrade(address: SocketAddr, path: &str, protocols: &[&str]) -> Result<Self, u16> {
-        let mut stream = TcpStream::connect(address).expect("the gateway listens");
+    /// The upgrade was refused, or nobody is there any more.
+    pub fn upgrade(address: SocketAddr, path: &str, protocols: &[&str]) -> Result<Self, NotOpen> {
+        let mut stream = TcpStream::connect(address).map_err(|error| gone(&error))?;
         stream.set_read_timeout(Some(WAIT)).expect("a wait can be set");
         stream.set_write_timeout(Some(WAIT)).expect("a wait can be set");
         stream.set_nodelay(true).expect("a socket can be told so");
@@ -94,7 +103,7 @@ impl Wire {
         let mut out = Vec::new();
         let request = client::Request { host: &host, path, key, protocols, fields: &[] };
         client::request(&mut out, &request).expect("the request is sound");
-        stream.write_all(&out).expect("the gateway reads");
+        stream.write_all(&out).map_err(|error| gone(&error))?;
         let mut head = Vec::new();
         let mut arrived = VecDeque::new();
         loop {
@@ -120,12 +129,15 @@ impl Wire {
                     return Ok(wire);
                 }
                 Ok(None) => {}
-                Err(client::ResponseError::Refused(status)) => return Err(status),
+                Err(client::ResponseError::Refused(status)) => return Err(NotOpen::Refused(status)),
                 Err(error) => panic!("not an answer to an upgrade: {error:?}"),
             }
             let mut bytes = [0; 1024];
-            let count = stream.read(&mut bytes).expect("an upgrade is answered");
-            assert!(count > 0 && head.len() < HEAD_BYTES_MAX, "the upgrade has no answer");
+            let count = stream.read(&mut bytes).map_err(|error| gone(&error))?;
+            if count == 0 {
+                return Err(NotOpen::Gone);
+            }
+            assert!(head.len() < HEAD_BYTES_MAX, "the answer to an upgrade has no end");
             head.extend_from_slice(&bytes[..count]);
         }
     }
@@ -135,6 +147,17 @@ impl Wire {
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
         Self::upgrade(address, "/ws", &["tidegate.v1"]).expect("the upgrade is accepted")
+    }
+
+    /// Upgrades as a client does, if the gateway still lives.
+    #[must_use]
+    #[track_caller]
+    pub fn try_open(address: SocketAddr) -> Option<Self> {
+        match Self::upgrade(address, "/ws", &["tidegate.v1"]) {
+            Ok(wire) => Some(wire),
+            Err(NotOpen::Gone) => None,
+            Err(NotOpen::Refused(status)) => panic!("the upgrade is refused with {status}"),
+        }
     }
 
     /// A device that was welcomed.
@@ -412,6 +435,12 @@ impl Wire {
 /// A client id that is a number.
 pub(crate) fn client_id(number: u64) -> ClientId {
     ClientId(u128::from(number).to_be_bytes())
+}
+
+fn gone(error: &std::io::Error) -> NotOpen {
+    let is_gone = is_reset(error) || error.kind() == std::io::ErrorKind::ConnectionRefused;
+    assert!(is_gone, "an upgrade has no answer: {error}");
+    NotOpen::Gone
 }
 
 /// Whether this is how the other end's close, or its death, looks.

@@ -10,7 +10,7 @@ use tidegate_schema::{
     ClientState, ErrorCode, FrameHeader, FrameKind, GetRange, Hello, RangeSpan, Refresh, Send, ServerFrame,
 };
 use tidegate_schema_generated as generated;
-use tidegate_tests_e2e::{Gateway, Wire, limits::WAIT, message};
+use tidegate_tests_e2e::{Gateway, NotOpen, Wire, limits::WAIT, message};
 use tidegate_ws::encode;
 
 /// Two who go on chatting whatever others do.
@@ -316,7 +316,7 @@ fn upgrades_that_are_wrong_get_their_status() {
     let check = |scene: &mut Scene, path: &str, protocols: &[&str], status: u16| {
         scene.counted("events.handshakes_refused", |scene| {
             let refused = Wire::upgrade(scene.gateway.ws, path, protocols).map(drop);
-            assert_eq!(refused, Err(status), "{path} {protocols:?}");
+            assert_eq!(refused, Err(NotOpen::Refused(status)), "{path} {protocols:?}");
         });
     };
     check(&mut scene, "/ws", &[], 400);
