@@ -25,6 +25,14 @@ pub fn cycles(usual: usize) -> usize {
     asked.map_or(usual, |count| count.parse().expect("TIDEGATE_TEST_CYCLES is a number"))
 }
 
+/// What chance is drawn from in a test that is driven by it: the same in every run, or what the environment's
+/// `TIDEGATE_TEST_SEED` says. The usual one ends the first two lives of a directory in its making, and the sixth in a start.
+#[must_use]
+pub fn seed() -> u64 {
+    let asked = std::env::var("TIDEGATE_TEST_SEED").ok();
+    asked.map_or(7, |seed| seed.parse().expect("TIDEGATE_TEST_SEED is a number"))
+}
+
 /// Sends of a [`crate::Sender`] without an answer, over all its conversations: enough that a batch holds several
 /// records, and so few that hundreds of them, not thousands, come of one life of 200 ms.
 pub const UNANSWERED_MAX: usize = 16;

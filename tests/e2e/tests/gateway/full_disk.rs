@@ -1,6 +1,6 @@
 //! The disk fills, or fails: what was acknowledged is there, what is there is served, and operators are told.
 
-use crate::crash::Load;
+use crate::load::Load;
 use crate::stop::verify_log;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ fn what_was_acknowledged_survives_a_full_disk() {
     let setup = Setup::new(&data, 1).with(FREE_BYTES_MIN, "0");
     let gateway = setup.start();
     let mut reader = Wire::greeted(gateway.ws, &gateway.token(user_at(4, 0, 0)), DeviceId(7), 1);
-    let mut load = Load::new(&gateway);
+    let mut load = Load::new(&gateway, &dir.path().join("expected"));
     let gateway = load.run_until_refused(gateway);
     assert!(gateway.is_healthy());
     wait_for_readiness(&gateway, 503, "no segment");
@@ -104,7 +104,7 @@ fn what_was_acknowledged_survives_a_full_disk() {
     volume.restart().unwrap();
     let gateway = setup.start();
     let count = load.prove(&gateway);
-    load.run(gateway, tidegate_tests_e2e::Gateway::kill);
+    load.run(gateway, || {});
     let gateway = setup.start();
     assert!(load.prove(&gateway) > count, "it takes messages again");
 }
@@ -121,7 +121,7 @@ fn a_full_disk_ends_when_there_is_room_and_does_not_hold_up_a_stop() {
     let ballast = fill(&volume, LEFT_BYTES);
     let setup = Setup::new(&data, 2).with(FREE_BYTES_MIN, "0");
     let mut gateway = setup.start();
-    let mut load = Load::new(&gateway);
+    let mut load = Load::new(&gateway, &dir.path().join("expected"));
     gateway = load.run_until_refused(gateway);
     wait_for_readiness(&gateway, 503, "no segment");
     assert!(gateway.metric("tidegate_space_no_segment", "") > 0);

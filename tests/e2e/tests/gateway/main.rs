@@ -9,6 +9,8 @@ mod crash;
 mod damage;
 mod erasing;
 mod full_disk;
+mod lives;
+mod load;
 mod many_ranges;
 mod noise;
 mod numbers;

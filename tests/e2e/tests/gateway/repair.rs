@@ -2,7 +2,7 @@
 //! everything but what was lost, as another incarnation.
 
 use crate::SHARDS;
-use crate::crash::Load;
+use crate::load::Load;
 use crate::stop::verify_log;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tidegate_ids::{ConversationId, ConversationKind, DeviceId, Incarnation, Sequence, UserId};
 use tidegate_schema::{ServerFrame, SkipReason, SkipSpan, Stored};
-use tidegate_tests_e2e::{Device, Gateway, Setup, Wire, program, text_of};
+use tidegate_tests_e2e::{Device, Gateway, Setup, Wire, message, program, text_of};
 
 /// Overwrites a text where a log holds it, as a disk may.
 #[track_caller]
@@ -178,12 +178,12 @@ fn what_many_devices_sent_is_there_or_said_to_be_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let (data, copy) = (dir.path().join("data"), dir.path().join("repaired"));
         let gateway = Gateway::start(&data, shards);
-        let mut load = Load::new(&gateway);
-        load.run(gateway, Gateway::kill);
+        let mut load = Load::new(&gateway, &dir.path().join("expected"));
+        load.run(gateway, || {});
         // A busy machine writes little in a life.
         let mut lives = 1;
         while lives < 4 || large(&data).is_empty() {
-            load.run(Gateway::start(&data, shards), Gateway::kill);
+            load.run(Gateway::start(&data, shards), || {});
             lives += 1;
             assert!(lives < LIVES_MAX, "so many lives, and not one of {SPARED_BYTES} bytes");
         }
@@ -192,9 +192,10 @@ fn what_many_devices_sent_is_there_or_said_to_be_damaged() {
         println!("{out}");
         verify_log(&copy);
         let gateway = Gateway::start(&copy, shards);
-        let acknowledged = load.acknowledged();
+        let expected = load.expected();
+        let acknowledged = &expected.acknowledged;
         let mut conversations: Vec<ConversationId> =
-            acknowledged.iter().map(|sent| sent.conversation).collect();
+            acknowledged.iter().map(|sent| sent.command.conversation).collect();
         conversations.sort_unstable();
         conversations.dedup();
         let (mut found, mut lost) = (0, 0);
@@ -206,10 +207,13 @@ fn what_many_devices_sent_is_there_or_said_to_be_damaged() {
                 conversations.iter().filter(|id| **id == own || id.kind() == Some(ConversationKind::Group))
             {
                 let (there, skipped) = read_all(&mut wire, *id);
-                for sent in acknowledged.iter().filter(|sent| sent.conversation == *id) {
-                    let at = sent.ack.sequence.0;
+                for sent in acknowledged.iter().filter(|sent| sent.command.conversation == *id) {
+                    let at = sent.sequence.0;
                     match there.get(&at) {
-                        Some(message) => assert_eq!(*message, sent.message),
+                        Some(there) => {
+                            let said = expected.text(&sent.command).map(message);
+                            assert_eq!(Some(there), said.as_ref());
+                        }
                         None => assert!(
                             skipped.iter().any(|(from, to)| (*from..=*to).contains(&at)),
                             "{at} of {id}"
@@ -220,8 +224,8 @@ fn what_many_devices_sent_is_there_or_said_to_be_damaged() {
                 }
                 let last = acknowledged
                     .iter()
-                    .filter(|sent| sent.conversation == *id)
-                    .map(|sent| sent.ack.sequence)
+                    .filter(|sent| sent.command.conversation == *id)
+                    .map(|sent| sent.sequence)
                     .max();
                 let ack = wire.send(*id, 1, "after the repair");
                 assert!(Some(ack.sequence) > last, "no sequence is given twice");
