@@ -5,6 +5,7 @@
 mod journal;
 
 use journal::{Journal, SEGMENT_BYTES, options};
+use rustix::fs::{OFlags, fcntl_getfl};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tidegate_ids::{StreamId, UserId};
 use tidegate_storage_files::{
-    DataDir, DirView, FactoryOptions, PrepareError, SegmentFactory, SpareEvent, Spares, Wake,
+    DataDir, DirView, FactoryOptions, OpenError, OpenOptions, PrepareError, SegmentFactory, SpareEvent,
+    Spares, Wake, WriteMode,
 };
 use tidegate_tests_support::is_root_or_say;
 
@@ -55,6 +57,26 @@ fn every_shard_gets_zeroed_segments_with_rising_numbers() {
     numbers.dedup();
     assert_eq!(numbers.len(), 12);
     assert!(listed(temp.path()) >= 12, "the manifest names a segment before it is handed out");
+}
+
+/// A direct write without O_DSYNC passes every power cut of a volume in an image, which holds it at once; a real disk may
+/// still have it in its cache.
+#[test]
+fn a_segment_for_direct_writes_is_open_with_o_dsync() {
+    let check = |write_mode: WriteMode, expected: OFlags| {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = match DataDir::open(temp.path(), &OpenOptions { write_mode, ..options(1) }) {
+            Err(OpenError::DirectRefused { .. }) => return println!("no direct writes here: not run"),
+            opened => opened.unwrap(),
+        };
+        let (_factory, mut spares) = SegmentFactory::start(&dir, SMALL, quiet(1)).unwrap();
+        for _ in 0..3 {
+            let flags = fcntl_getfl(spares[0].wait().unwrap()).unwrap();
+            assert_eq!(flags & (OFlags::DIRECT | OFlags::DSYNC), expected, "{write_mode:?}");
+        }
+    };
+    check(WriteMode::Direct, OFlags::DIRECT | OFlags::DSYNC);
+    check(WriteMode::Buffered, OFlags::empty());
 }
 
 #[test]

@@ -88,6 +88,20 @@ fn what_was_committed_survives_direct() {
     check_committed(WriteMode::Direct);
 }
 
+/// The control: would a cut leave this, no other test here could fail.
+#[test]
+fn what_was_written_and_not_synced_is_lost() {
+    with_volume(|volume| {
+        let mut journal = open(volume, &options(1));
+        let committed = vec![journal.append(0, stream(), b"committed")];
+        journal.commit();
+        (0..10).for_each(|at| _ = journal.append(0, stream(), &[at; 3000]));
+        journal.write_without_sync();
+        cut(volume, journal);
+        assert_eq!(open(volume, &options(1)).recovered, committed);
+    });
+}
+
 /// A gateway was killed after a write and before its sync. The next one finds the batch, for it is in the page cache, and
 /// builds on it: sequences are taken, records are served. Then the power fails. What was found once must be found again.
 #[test]
