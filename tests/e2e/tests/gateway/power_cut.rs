@@ -1,12 +1,12 @@
-//! The power is cut under load: what was acknowledged is there.
+//! The power is cut under load and in starts: what was acknowledged is there, and nothing else but what was sent.
 //!
 //! The gateway's directory is on a file system of its own that stops for good at once (`FS_IOC_SHUTDOWN`), and keeps
 //! only what was synced. Each cut also takes a file that was written beside the log and not synced, so a cut that takes
-//! nothing would be noticed.
+//! nothing would be noticed; `storage/files/tests/power_cut.rs` shows the same of records of the log.
 //!
-//! That the same cut finds a gateway out that does not sync is shown one floor below, where a sync can be left out
-//! without a second code path in the binary: `storage/files/tests` plants it on the same kind of volume, and the
-//! simulator's disk loses what was not synced.
+//! A gateway that leaves its linked syncs out loses what it acknowledged here. One that leaves `O_DSYNC` out does not: what
+//! is written past the page cache is in the volume's image at once, and no disk's own cache is cut here. That segments for
+//! direct writes are open with it is shown by `storage/files/tests/factory.rs`.
 
 use crate::lives::Lives;
 use crate::stop::verify_log;
