@@ -56,6 +56,16 @@ pub const ERASURES_INTERVAL: Duration = Duration::from_secs(2);
 /// and two snapshots, so requests that come meanwhile wait for each other.
 pub const CLOSE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How much longer than its days a message may stay while there is more in its segment: one part in so many, so that a segment
+/// is rewritten at most so often for one number of days, however long it took to fill.
+pub const GRACE_SHARE: u32 = 30;
+
+/// Days that it may stay longer at least: a segment that took a day to fill is rewritten once or twice for them.
+pub const GRACE_DAYS_MIN: u32 = 1;
+
+/// Days that it may stay longer at most, from seven months on: of five years' messages a log rewrites one segment in a week.
+pub const GRACE_DAYS_MAX: u32 = 7;
+
 /// Days that records of state stay in the log behind the snapshot that holds them: time to look into what happened.
 pub const STATE_KEPT_DAYS: u32 = 7;
 
@@ -101,3 +111,8 @@ pub const CHAT_HISTORY: u16 = 20;
 
 /// Lines read ahead of what the outbox takes; a full channel holds the reader back.
 pub const CHAT_LINES_AHEAD: usize = 64;
+
+// Between two looks at a segment that is written to, no message can come and become too old: it is kept for a day at least.
+const _: () =
+    assert!(tidegate_storage_files::limits::LOOK_AGAIN_MS <= GRACE_DAYS_MIN as u64 * 24 * 3_600_000);
+const _: () = assert!(GRACE_DAYS_MIN <= GRACE_DAYS_MAX && GRACE_SHARE > 0);

@@ -1,9 +1,9 @@
 //! The thread that lets old messages go: it rewrites segments that snapshots and checkpoints cover, slowly, and removes
-//! those in which nothing lives (`tidegate_storage_files::Retention`). Until something is covered it has nothing to do.
+//! those in which nothing lives (`tidegate_storage_files::Retention`). Where messages whose time is over are in a segment that is
+//! not covered, or still written to, it has that closed and held by two snapshots.
 //!
-//! It is also what erases on request (decision 0016), before anything else: it has two snapshots hold what is in the way,
-//! rewrites, and writes down what is done. A second thread notices what was asked, whatever this one is busy with, and has the
-//! shards give it out no more.
+//! It is also what erases on request (decision 0016), before anything else and in the same way; it writes down what is done. A
+//! second thread notices what was asked, whatever this one is busy with, and has the shards give it out no more.
 
 mod erasures;
 
@@ -11,7 +11,10 @@ pub use erasures::erased_of;
 
 use crate::clock;
 use crate::config::RetentionConfig;
-use crate::limits::{CLOSE_INTERVAL, ERASURES_INTERVAL, RETENTION_INTERVAL, STATE_KEPT_DAYS};
+use crate::limits::{
+    CLOSE_INTERVAL, ERASURES_INTERVAL, GRACE_DAYS_MAX, GRACE_DAYS_MIN, GRACE_SHARE, RETENTION_INTERVAL,
+    STATE_KEPT_DAYS,
+};
 use crate::pump::Order;
 use crate::snapshots::Told;
 use crate::stats::Board;
@@ -27,7 +30,7 @@ use tidegate_domain::Route;
 use tidegate_ids::{LogId, ShardIndex, StreamId, StreamKind, WallMs};
 use tidegate_shard::has_content;
 use tidegate_storage_files::{
-    CoveredSegments, DataDir, ErasureKeeper, LeftToErase, Retention, RetentionError, RetentionFigures,
+    CoveredSegments, DataDir, ErasureKeeper, LeftToGo, Retention, RetentionError, RetentionFigures,
     RetentionOptions, RetentionPolicy, RetentionStep, WhyLeft,
 };
 use tidegate_storage_log::{ErasedRanges, RecordHead, SequenceRange};
@@ -57,18 +60,37 @@ impl KeptDays {
     pub fn without(self, version: u64, erased: ErasedRanges) -> Self {
         Self { erasing: version, erased, ..self }
     }
+
+    /// Days that a conversation's messages are kept.
+    fn days_of(&self, conversation: &StreamId) -> u32 {
+        self.exceptions.get(conversation).copied().unwrap_or(self.days)
+    }
+
+    fn days_ago(&self, days: u32) -> WallMs {
+        WallMs(self.now.0.saturating_sub(u64::from(days) * DAY_MS))
+    }
 }
 
 impl RetentionPolicy for KeptDays {
     fn keep_after(&self, stream: &StreamId) -> WallMs {
-        let days = match stream.kind() {
-            Some(StreamKind::Conversation(_)) => self.exceptions.get(stream).copied().unwrap_or(self.days),
+        match stream.kind() {
+            Some(StreamKind::Conversation(_)) => self.days_ago(self.days_of(stream)),
             // State, which a snapshot holds: what is covered is not read again.
-            Some(StreamKind::User(_) | StreamKind::Shard) => STATE_KEPT_DAYS,
+            Some(StreamKind::User(_) | StreamKind::Shard) => self.days_ago(STATE_KEPT_DAYS),
             // No stream of this version: not this version's to judge.
-            None => return WallMs(0),
-        };
-        WallMs(self.now.0.saturating_sub(u64::from(days) * DAY_MS))
+            None => WallMs(0),
+        }
+    }
+
+    fn gone_before(&self, stream: &StreamId) -> WallMs {
+        match stream.kind() {
+            Some(StreamKind::Conversation(_)) => {
+                let days = self.days_of(stream);
+                self.days_ago(days + (days / GRACE_SHARE).clamp(GRACE_DAYS_MIN, GRACE_DAYS_MAX))
+            }
+            // Nobody was promised that state goes: it makes room when its segment is rewritten.
+            Some(StreamKind::User(_) | StreamKind::Shard) | None => WallMs(0),
+        }
     }
 
     fn erasing(&self) -> u64 {
@@ -206,7 +228,7 @@ impl Worker {
             }
             self.erase();
             let is_due = self.passed.is_none_or(|passed| passed.elapsed() >= RETENTION_INTERVAL);
-            if is_due && !self.covered.get().is_empty() {
+            if is_due {
                 self.pass();
             }
             if !self.signals.interrupt.load(Ordering::Acquire) {
@@ -253,6 +275,9 @@ impl Worker {
         self.passed = (!matches!(ended, Err(RetentionError::Stopped))).then(Instant::now);
         self.tell_ended(ended);
         self.settle(asked.as_ref().filter(|_| is_whole), now);
+        if is_whole {
+            self.push_on(asked.map_or(0, |asked| asked.version));
+        }
     }
 
     fn settle(&mut self, whole: Option<&ToErase>, now: WallMs) {
@@ -285,10 +310,11 @@ impl Worker {
         }
     }
 
-    /// Has closed and held what is in the way of requests.
+    /// Has closed and held what is in the way of requests, and of what must be gone because its time is over.
     fn push_on(&mut self, version: u64) {
-        let left = self.retention.left_to_erase();
-        let hold = hold(left);
+        let left: Vec<&LeftToGo> =
+            self.retention.left_to_erase().iter().chain(self.retention.left_overdue()).collect();
+        let hold = hold(&left);
         if hold != self.hold {
             self.hold.clone_from(&hold);
             // Its thread ends only when nobody can tell it anything any more.
@@ -314,8 +340,8 @@ impl Worker {
     }
 }
 
-/// Of each log the last segment that two snapshots have to hold before what is in it can be erased.
-fn hold(left: &[LeftToErase]) -> BTreeMap<LogId, u32> {
+/// Of each log the last segment that two snapshots have to hold before what is in it can go.
+fn hold(left: &[&LeftToGo]) -> BTreeMap<LogId, u32> {
     let mut hold = BTreeMap::new();
     for left in left.iter().filter(|left| left.why != WhyLeft::Damaged) {
         let last = hold.entry(left.log).or_insert(left.segment);
@@ -356,6 +382,14 @@ mod tests {
         check(StreamId::conversation(group), 98);
         check(StreamId::user(UserId(1)), 100 - u64::from(STATE_KEPT_DAYS));
         check(StreamId::SHARD, 100 - u64::from(STATE_KEPT_DAYS));
+        let check_gone = |policy: &KeptDays, stream: StreamId, gone: u64| {
+            assert_eq!(policy.gone_before(&stream), WallMs(gone * DAY_MS), "{stream}");
+        };
+        // A day later it must be gone, state never.
+        check_gone(&policy, StreamId::conversation(ConversationId::direct(UserId(1), UserId(2))), 89);
+        check_gone(&policy, StreamId::conversation(group), 97);
+        check_gone(&policy, StreamId::user(UserId(1)), 0);
+        check_gone(&policy, StreamId::SHARD, 0);
         check(StreamId([0xff; 16]), if StreamId([0xff; 16]).kind().is_some() { 90 } else { 0 });
         // A message goes, and a change of a group; what a state repeats of it stays.
         let (first, last) = (Sequence(3), Sequence(5));
@@ -384,6 +418,24 @@ mod tests {
             WallMs(0),
             "a clock that is wrong keeps all"
         );
+    }
+
+    #[test]
+    fn the_grace_is_a_thirtieth_of_the_days() {
+        let now = WallMs(100_000 * DAY_MS);
+        let check = |days: u32, grace: u64| {
+            let policy = KeptDays::new(&RetentionConfig { days, ..RetentionConfig::default() }, now);
+            let stream = StreamId::conversation(ConversationId::group([0x8a; 16]));
+            let between = policy.keep_after(&stream).0 - policy.gone_before(&stream).0;
+            assert_eq!(between, grace * DAY_MS, "{days} days");
+        };
+        check(1, 1);
+        check(30, 1);
+        check(59, 1);
+        check(60, 2);
+        check(209, 6);
+        check(1826, 7);
+        check(36_525, 7);
     }
 
     #[test]

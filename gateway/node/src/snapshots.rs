@@ -91,7 +91,10 @@ impl Snapshotter {
         let (sender, told) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let run = move || Work::new(setup, shards).serve(&told, &stopped, tell);
+        let work = Work::new(setup, shards);
+        // Before anybody looks at what may be touched.
+        work.let_go();
+        let run = move || work.serve(&told, &stopped, tell);
         let thread = Builder::new().name(String::from("snapshots")).spawn(run)?;
         Ok((Self { thread, stop }, sender))
     }
@@ -149,7 +152,6 @@ impl Work {
     }
 
     fn serve(mut self, told: &Receiver<Told>, stop: &AtomicBool, tell: impl Fn(ShardIndex, NewSnapshot)) {
-        self.let_go();
         for (log, segment) in std::mem::take(&mut self.setup.closed) {
             self.release(log, &segment);
         }

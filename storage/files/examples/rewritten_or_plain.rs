@@ -25,6 +25,10 @@ impl RetentionPolicy for KeepAll {
     fn keep_after(&self, _: &StreamId) -> WallMs {
         WallMs(0)
     }
+
+    fn gone_before(&self, _: &StreamId) -> WallMs {
+        WallMs(0)
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

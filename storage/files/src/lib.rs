@@ -75,7 +75,7 @@ pub use refold::{RefoldError, Refolded};
 pub use repair::{Copied, CopyError, CopyPlan, CopyStep, withdraw_copy, write_copy};
 pub use repair_source::{RepairSnapshots, RepairSource, SourceError};
 pub use retention::{
-    CoveredSegments, LeftToErase, Retention, RetentionCounters, RetentionError, RetentionFigures,
+    CoveredSegments, LeftToGo, Retention, RetentionCounters, RetentionError, RetentionFigures,
     RetentionOptions, RetentionPolicy, RetentionStep, WhyLeft,
 };
 pub use secret::{Secret, SecretError, find_secret, secret};

@@ -55,14 +55,15 @@ pub const SECRET_BYTES: usize = 32;
 /// Bytes that rewriting reads and writes in a second: a tenth of what a plain disk does, so that commits hardly notice.
 pub const REWRITE_BYTES_PER_SECOND: u64 = 16 << 20;
 
-/// Of a segment's bytes, how many must have expired before it is rewritten for that alone: each byte is written about
-/// four times in its life at worst.
+/// Of a segment's bytes, how many must have expired before it is rewritten to make room: each byte is written about four
+/// times in its life at worst for that. What must be gone goes before, however little it is.
 pub const EXPIRED_PERCENT_MIN: u8 = 25;
 
 /// A segment without a record younger than a week is cold: hardly a page is read from it, so it is compressed.
 pub const COMPRESS_AFTER_MS: u64 = 7 * 24 * 3_600_000;
 
-/// A segment that was looked at and left is looked at again a day later: what days decide is not needed sooner.
+/// A segment that was looked at and left is looked at again a day later, or when the next of its records must be gone: what
+/// days decide is not needed sooner. For one that is written to this must be less than any record may stay.
 pub const LOOK_AGAIN_MS: u64 = 24 * 3_600_000;
 
 /// How often the segment that is written to is read again when a batch in it looks damaged: it does so once.

@@ -5,37 +5,45 @@
 //! was rewritten or is gone: a plain one learns from its successor where it ends.
 
 mod counters;
+mod covered;
 mod erasing;
+mod overdue;
 mod pace;
 mod replacing;
+mod uncovered;
 
 pub use counters::{RetentionCounters, RetentionFigures};
-pub use erasing::{LeftToErase, WhyLeft};
+pub use covered::CoveredSegments;
+pub use erasing::{LeftToGo, WhyLeft};
 
 use crate::directory::{DataDir, Owned};
 use crate::error::FileError;
 use crate::holdings::{self, is_written};
 use crate::limits::{
-    COMPRESS_AFTER_MS, EXPIRED_PERCENT_MIN, LOOK_AGAIN_MS, OPEN_READS_MAX, RESERVE_BYTES_DEFAULT,
-    REWRITE_BYTES_PER_SECOND,
+    COMPRESS_AFTER_MS, EXPIRED_PERCENT_MIN, LOOK_AGAIN_MS, RESERVE_BYTES_DEFAULT, REWRITE_BYTES_PER_SECOND,
 };
 use crate::reader::SegmentReader;
 use erasing::Erasing;
+use overdue::{Outlook, Overdue};
 use pace::{Pace, Paced};
 use replacing::{ReplaceError, Replacing};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_ids::{LogId, StreamId, WallMs};
 use tidegate_storage_log::{
     ClosedSegment, ErasedRanges, Keep, MediumError, PreviousEnd, RecordHead, RewriteError, SequenceRange,
-    Tally, closed_segment, read_footer, segment_header, tally,
+    Tally, closed_segment, read_footer, tally,
 };
 
 /// Which records are over.
 pub trait RetentionPolicy {
     /// Records of the stream that are older have expired.
     fn keep_after(&self, stream: &StreamId) -> WallMs;
+
+    /// Records of the stream that are older must be gone, whatever that costs. It is before [`RetentionPolicy::keep_after`], by
+    /// more than [`RetentionOptions::look_again_ms`], and both move on with the clock.
+    fn gone_before(&self, stream: &StreamId) -> WallMs;
 
     /// Changes whenever what is to be erased does, 0 while nothing is: a segment that was looked at for it is not looked at
     /// again as long as this stays.
@@ -53,29 +61,6 @@ pub trait RetentionPolicy {
     fn is_erased(&self, head: &RecordHead) -> bool {
         let _ = head;
         false
-    }
-}
-
-/// What may be touched: for each log, where the segments end that a snapshot and all checkpoints cover. Empty at first:
-/// nothing may. Shared between who makes snapshots and who rewrites.
-#[derive(Clone, Debug, Default)]
-pub struct CoveredSegments(Arc<Mutex<BTreeMap<LogId, PreviousEnd>>>);
-
-impl CoveredSegments {
-    /// Everything of `log` up to `end` may be touched. `end` is the end of a segment, and its last batch.
-    pub fn set(&self, log: LogId, end: PreviousEnd) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(log, end);
-    }
-
-    /// Nothing may be touched any more, until it is said again: a snapshot that held it is lost.
-    pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// What may be touched now.
-    #[must_use]
-    pub fn get(&self) -> BTreeMap<LogId, PreviousEnd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -160,10 +145,12 @@ enum Verdict {
 struct Judged {
     verdict: Verdict,
     erased: ErasedRanges,
+    /// Whether it may not stay as it is.
+    must_change: bool,
 }
 
 impl Judged {
-    const LEAVE: Self = Self { verdict: Verdict::Leave, erased: ErasedRanges::new() };
+    const LEAVE: Self = Self { verdict: Verdict::Leave, erased: ErasedRanges::new(), must_change: false };
 }
 
 /// Walks the directory's closed segments and makes them small. One for a directory.
@@ -179,6 +166,7 @@ pub struct Retention {
     /// Segments that were looked at, and when to look again.
     looked_at: BTreeMap<u32, WallMs>,
     erasing: Erasing,
+    overdue: Overdue,
 }
 
 /// The segment before the one at hand, if that one says where it ends.
@@ -214,6 +202,7 @@ impl Retention {
             counters: Arc::default(),
             looked_at: BTreeMap::new(),
             erasing: Erasing::default(),
+            overdue: Overdue::default(),
         }
     }
 
@@ -225,8 +214,14 @@ impl Retention {
 
     /// Where the last pass left records that are to be erased. Empty after a whole pass: they are in no segment any more.
     #[must_use]
-    pub fn left_to_erase(&self) -> &[LeftToErase] {
+    pub fn left_to_erase(&self) -> &[LeftToGo] {
         self.erasing.left()
+    }
+
+    /// Where the last pass left records that must be gone, because the segment may not be touched yet.
+    #[must_use]
+    pub fn left_overdue(&self) -> &[LeftToGo] {
+        self.overdue.left()
     }
 
     /// Records that passes have erased since this was asked last, durably.
@@ -270,23 +265,26 @@ impl Retention {
     fn walk(&mut self, pass: &mut Pass<'_>) -> Result<(), RetentionError> {
         self.reader.refresh();
         self.erasing.begin(pass.policy.erasing());
+        self.overdue.begin();
         let covered = self.covered.get();
         for log in self.logs.clone() {
             let end = covered.get(&log).copied().unwrap_or_default();
             let segments = self.owned.catalog().segments(log);
             let mut before = None;
             for (place, &segment) in segments.iter().enumerate() {
-                let is_covered = segment <= end.end.segment;
-                if !is_covered && !self.erasing.is_asked() {
-                    break;
-                }
                 pass.pace.stop_if_asked()?;
                 let later = &segments[place + 1..];
-                if is_covered {
-                    before = self.visit(pass, log, segment, later, end, before)?;
-                } else {
+                if segment > end.end.segment {
                     self.look_at_uncovered(pass, log, segment, later);
+                    continue;
                 }
+                self.overdue.may_be_touched(segment);
+                let visited = self.visit(pass, log, segment, later, end, before);
+                if visited.is_err() {
+                    // What was not done is not left for a day.
+                    self.looked_at.remove(&segment);
+                }
+                before = visited?;
             }
         }
         Ok(())
@@ -333,7 +331,7 @@ impl Retention {
                 return Ok(None);
             }
             // Without its successor, the damaged one before would not know its end.
-            Verdict::Drop if judged.erased.is_empty() => return Ok(plain),
+            Verdict::Drop if !judged.must_change => return Ok(plain),
             Verdict::Drop | Verdict::Rewrite => {}
         }
         if !self.rewrite(pass, log, &closed)? {
@@ -359,39 +357,6 @@ impl Retention {
         }
     }
 
-    /// A segment that no two snapshots hold: whether it holds what is to be erased.
-    fn look_at_uncovered(&mut self, pass: &Pass<'_>, log: LogId, segment: u32, later: &[u32]) {
-        let has_later = later.iter().any(|next| is_written(&mut self.reader, *next));
-        if !has_later && !is_written(&mut self.reader, segment) {
-            // A spare.
-            return;
-        }
-        // What was torn there may be what somebody said again later: it goes once it is covered.
-        if self.erasing.known(segment).is_none() && !self.is_passed_over(segment, later) {
-            for _ in 0..OPEN_READS_MAX {
-                let mut medium = Paced { medium: &mut self.reader, pace: &pass.pace };
-                let holdings = holdings::of(&mut medium, segment, later);
-                self.erasing.note(pass.policy, segment, &holdings);
-                // A batch that is read while it is written can look like damage.
-                if has_later || !holdings.is_damaged {
-                    break;
-                }
-            }
-        }
-        let is_open = log.epoch == self.epoch && !has_later;
-        self.erasing.leave(log, segment, if is_open { WhyLeft::Open } else { WhyLeft::Uncovered });
-    }
-
-    /// Whether a segment's first write was torn, so that nothing in it was ever acknowledged, and the log went on without it.
-    fn is_passed_over(&mut self, segment: u32, later: &[u32]) -> bool {
-        let reader = &mut self.reader;
-        if !matches!(segment_header(reader, segment), Ok(None)) {
-            return false;
-        }
-        let next = later.iter().find_map(|next| segment_header(reader, *next).ok().flatten());
-        next.is_some_and(|next| next.previous.end.segment < segment)
-    }
-
     /// Whether a closed segment may hold what is to be erased.
     fn may_hold_erased(&mut self, pass: &Pass<'_>, closed: &ClosedSegment) -> bool {
         if !self.erasing.is_asked() {
@@ -415,6 +380,11 @@ impl Retention {
         true
     }
 
+    /// A segment is to be looked at again at `by` at the latest.
+    fn look_again_by(&mut self, segment: u32, by: WallMs) {
+        self.looked_at.entry(segment).and_modify(|again| *again = by.min(*again));
+    }
+
     fn note_damaged(&self, pass: &mut Pass<'_>, segment: u32) {
         self.counters.note_damaged();
         (pass.progress)(RetentionStep::Damaged(segment));
@@ -436,9 +406,11 @@ impl Retention {
         }
         let policy = pass.policy;
         let mut erased = ErasedRanges::new();
+        let mut outlook = Outlook::default();
         let mut medium = Paced { medium: &mut self.reader, pace: &pass.pace };
         let counted = tally(&mut medium, closed, |head| {
             let keep = decide(policy, head);
+            outlook.take(policy, head);
             let one = SequenceRange::new(head.sequence, head.sequence).filter(|_| keep == Keep::Erased);
             one.into_iter().for_each(|one| erased.insert(head.stream, one));
             keep
@@ -448,7 +420,10 @@ impl Retention {
                 if tally.erased == 0 && may_hold_erased {
                     self.erasing.is_clean(segment);
                 }
-                Judged { verdict: self.weigh(pass.now, closed, &tally, may_go), erased }
+                self.look_again_by(segment, WallMs(pass.now.0.saturating_add(outlook.next_ms)));
+                let must_change = tally.erased > 0 || outlook.overdue > 0;
+                let verdict = self.weigh(pass.now, closed, &tally, must_change, may_go);
+                Judged { verdict, erased, must_change }
             }
             Err(RewriteError::Damaged(_) | RewriteError::Medium(MediumError::Unreadable { .. })) => {
                 self.note_damaged(pass, segment);
@@ -472,7 +447,14 @@ impl Retention {
             && !streams.iter().any(|entry| pass.policy.keep_after(&entry.stream) > own.oldest_live)
     }
 
-    fn weigh(&self, now: WallMs, closed: &ClosedSegment, tally: &Tally, may_go: bool) -> Verdict {
+    fn weigh(
+        &self,
+        now: WallMs,
+        closed: &ClosedSegment,
+        tally: &Tally,
+        must_change: bool,
+        may_go: bool,
+    ) -> Verdict {
         if tally.live == 0 && may_go {
             return Verdict::Drop;
         }
@@ -481,7 +463,7 @@ impl Retention {
         let is_hollow = tally.freed_bytes > 0 && tally.freed_bytes * 100 >= all_bytes * percent;
         let is_plain = closed.header.rewritten.is_none();
         let is_cold = is_plain && now.0.saturating_sub(tally.newest.0) >= self.options.compress_after_ms;
-        if tally.erased > 0 || is_hollow || is_cold { Verdict::Rewrite } else { Verdict::Leave }
+        if must_change || is_hollow || is_cold { Verdict::Rewrite } else { Verdict::Leave }
     }
 
     /// Rewrites a segment; `false` if it is damaged and stays as it is.

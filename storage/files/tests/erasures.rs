@@ -4,6 +4,7 @@
 
 mod journal;
 
+use journal::disk::on_disk;
 use journal::{Journal, Kept, cover, options};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -81,6 +82,10 @@ impl RetentionPolicy for Policy {
         WallMs(0)
     }
 
+    fn gone_before(&self, _: &StreamId) -> WallMs {
+        WallMs(0)
+    }
+
     fn erasing(&self) -> u64 {
         self.version
     }
@@ -119,29 +124,6 @@ fn read(path: &Path, shards: u16) -> Found {
     };
     for log in recover_all(&dir, |_| {}, each).unwrap() {
         assert_eq!((log.recovered.damage_count, log.recovered.cut), (0, None), "{}", log.log);
-    }
-    found
-}
-
-/// Which of these bodies any file holds, under any name.
-fn on_disk(path: &Path, bodies: &[&Kept]) -> BTreeSet<u64> {
-    let mut marks = BTreeMap::new();
-    for one in bodies {
-        for at in [16, 60, one.body.len() - 16] {
-            marks.insert(<[u8; 16]>::try_from(&one.body[at..at + 16]).unwrap(), one.sequence);
-        }
-    }
-    let (mut found, mut folders) = (BTreeSet::new(), vec![path.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let bytes = std::fs::read(path).unwrap();
-            found.extend(bytes.array_windows::<16>().filter_map(|window| marks.get(window)));
-        }
     }
     found
 }

@@ -273,6 +273,10 @@ impl RetentionPolicy for AllGoes {
     fn keep_after(&self, _: &StreamId) -> WallMs {
         WallMs(u64::MAX)
     }
+
+    fn gone_before(&self, _: &StreamId) -> WallMs {
+        WallMs(u64::MAX)
+    }
 }
 
 #[test]

@@ -39,6 +39,10 @@ impl RetentionPolicy for Rules {
         if self.expired.contains(stream) { WallMs(u64::MAX) } else { WallMs(0) }
     }
 
+    fn gone_before(&self, stream: &StreamId) -> WallMs {
+        self.keep_after(stream)
+    }
+
     fn erasing(&self) -> u64 {
         self.erased.iter().map(|(_, sequence)| sequence + 1).sum()
     }

@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ids::{LogId, StreamId};
 use tidegate_storage_log::{ErasedRanges, SequenceRange};
 
-/// A segment that may hold records that are to be erased.
+/// A segment that may hold records that are to go and is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftToErase {
+pub struct LeftToGo {
     /// Its log.
     pub log: LogId,
     /// Which.
     pub segment: u32,
     /// Why they are still there.
     pub why: WhyLeft,
-    /// What of these it may hold; `None`: anything.
-    holds: Option<Vec<(StreamId, SequenceRange)>>,
+    /// What that is to be erased it may hold; `None`: anything.
+    pub(super) holds: Option<Vec<(StreamId, SequenceRange)>>,
 }
 
-/// Why records that are to be erased are still in a segment.
+/// Why records that are to go are still in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyLeft {
     /// It is written to. Recovered by ending it.
@@ -30,8 +30,8 @@ pub enum WhyLeft {
     Damaged,
 }
 
-impl LeftToErase {
-    /// Whether any of these records may be in it.
+impl LeftToGo {
+    /// Whether any of these records, which are to be erased, may be in it.
     #[must_use]
     pub fn may_hold(&self, stream: &StreamId, range: SequenceRange) -> bool {
         let Some(holds) = &self.holds else { return true };
@@ -48,7 +48,7 @@ pub(super) struct Erasing {
     /// Segments that could not be read to their end.
     damaged: BTreeSet<u32>,
     /// What the last pass had to leave.
-    left: Vec<LeftToErase>,
+    left: Vec<LeftToGo>,
     /// Records that became holes, or went with their segment, and that nobody was told of yet.
     erased: ErasedRanges,
 }
@@ -106,11 +106,11 @@ impl Erasing {
             if why == WhyLeft::Damaged {
                 self.damaged.insert(segment);
             }
-            self.left.push(LeftToErase { log, segment, why, holds });
+            self.left.push(LeftToGo { log, segment, why, holds });
         }
     }
 
-    pub(super) fn left(&self) -> &[LeftToErase] {
+    pub(super) fn left(&self) -> &[LeftToGo] {
         &self.left
     }
 

@@ -1,6 +1,7 @@
 //! A log writer for tests: the appender of each shard over real segment files, written by blocking calls.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it, and may end by a panic")]
 
+pub mod disk;
 pub mod retire;
 pub mod sums;
 

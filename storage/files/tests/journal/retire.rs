@@ -15,6 +15,10 @@ impl<F: Fn(&StreamId) -> bool> RetentionPolicy for Expired<F> {
     fn keep_after(&self, stream: &StreamId) -> WallMs {
         WallMs(if (self.0)(stream) { u64::MAX } else { 0 })
     }
+
+    fn gone_before(&self, stream: &StreamId) -> WallMs {
+        self.keep_after(stream)
+    }
 }
 
 /// A pass at `now` over each log up to where `through` says; what it did.
@@ -28,12 +32,7 @@ pub fn retire(
     for one in &journal.logs {
         through(&one.recovered).into_iter().for_each(|end| covered.set(one.log, end));
     }
-    let options = RetentionOptions {
-        bytes_per_second: 0,
-        look_again_ms: 0,
-        expired_percent_min: 1,
-        ..RetentionOptions::default()
-    };
+    let options = RetentionOptions { bytes_per_second: 0, look_again_ms: 0, ..RetentionOptions::default() };
     let mut retention = Retention::new(&journal.dir, options, covered);
     retention.pass(&Expired(has_expired), now, &AtomicBool::new(false), &mut |_| {}).unwrap();
     retention.counters().figures()
