@@ -12,27 +12,44 @@ use tidegate_storage_log::{
 /// What a segment may hold of streams whose records have sequences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holdings {
-    /// For each stream a range that all its records in the segment are in; perhaps more than there are.
+    /// For each stream a range that all its records in the segment are in, as far as that matters to who asked; perhaps more
+    /// than there are.
     pub streams: Vec<(StreamId, SequenceRange)>,
     /// Something in it cannot be read, so there may be more.
     pub is_damaged: bool,
 }
 
-/// Of a segment that nothing is appended to any more.
-pub(crate) fn of_closed<M: Medium>(medium: &mut M, closed: &ClosedSegment) -> Holdings {
+/// Of a segment that nothing is appended to any more. Its ranges are as small as it takes to say whether `matters`.
+pub(crate) fn of_closed<M: Medium>(
+    medium: &mut M,
+    closed: &ClosedSegment,
+    matters: impl Fn(&StreamId, SequenceRange) -> bool,
+) -> Holdings {
     let extent = closed.extent(medium);
-    match read_footer(medium, &extent) {
-        Ok(Some(entries)) => {
-            Holdings { streams: entries.iter().filter_map(range_of).collect(), is_damaged: false }
-        }
-        _ => of_records(medium, closed.header.segment),
+    let Ok(Some(entries)) = read_footer(medium, &extent) else {
+        return of_records(medium, closed.header.segment);
+    };
+    // Where a repair has lost records between others, a stream begins anywhere below what its footer's count says.
+    let matters_below = |(stream, range): &(StreamId, SequenceRange)| {
+        let below = SequenceRange::new(Sequence(1), range.to());
+        !matters(stream, *range) && below.is_some_and(|below| matters(stream, below))
+    };
+    let streams: Vec<_> = entries.iter().filter_map(range_of).collect();
+    if !closed.is_gapless() && streams.iter().any(matters_below) {
+        return of_records(medium, closed.header.segment);
     }
+    Holdings { streams, is_damaged: false }
 }
 
 /// Of a segment of which nothing is known but those that follow it in its log.
-pub(crate) fn of<M: Medium>(medium: &mut M, segment: u32, later: &[u32]) -> Holdings {
+pub(crate) fn of<M: Medium>(
+    medium: &mut M,
+    segment: u32,
+    later: &[u32],
+    matters: impl Fn(&StreamId, SequenceRange) -> bool,
+) -> Holdings {
     match closed_segment(medium, segment, later, PreviousEnd::default()) {
-        Ok(Some(closed)) => of_closed(medium, &closed),
+        Ok(Some(closed)) => of_closed(medium, &closed, matters),
         _ => of_records(medium, segment),
     }
 }
@@ -49,8 +66,8 @@ pub(crate) fn of_records<M: Medium>(medium: &mut M, segment: u32) -> Holdings {
     Holdings { streams: found.into_iter().collect(), is_damaged }
 }
 
-/// A stream's records in a segment follow each other without a gap, and states repeat a sequence: so they begin no lower
-/// than their number says.
+/// A stream's records in a segment that is gapless follow each other, and states repeat a sequence: so they begin no lower than
+/// their number says.
 fn range_of(entry: &FooterEntry) -> Option<(StreamId, SequenceRange)> {
     let last = entry.last_sequence;
     let first = last.0.saturating_sub(u64::from(entry.count).saturating_sub(1)).max(1);
@@ -75,7 +92,8 @@ fn newest_in(view: &DirView, segments: &[u32], stream: &StreamId) -> Option<Sequ
     let mut reader = view.reader();
     let mut newest = None;
     for (place, &segment) in segments.iter().enumerate().rev() {
-        let holdings = of(&mut reader, segment, &segments[place + 1..]);
+        // Only where it ends is asked.
+        let holdings = of(&mut reader, segment, &segments[place + 1..], |_, _| false);
         let held = holdings.streams.iter().find(|(of, _)| of == stream).map(|(_, range)| range.to());
         newest = newest.max(held);
         // What is damaged may have hidden it: then an older one says what is left.

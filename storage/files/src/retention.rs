@@ -364,8 +364,9 @@ impl Retention {
         }
         let segment = closed.header.segment;
         if self.erasing.known(segment).is_none() {
+            let may_erase = |stream: &StreamId, range| pass.policy.may_erase(stream, range);
             let mut medium = Paced { medium: &mut self.reader, pace: &pass.pace };
-            let holdings = holdings::of_closed(&mut medium, closed);
+            let holdings = holdings::of_closed(&mut medium, closed, may_erase);
             self.erasing.note(pass.policy, segment, &holdings);
         }
         self.erasing.known(segment).is_none_or(|holds| !holds.is_empty())

@@ -59,6 +59,8 @@ pub mod segment {
     pub const HOLES_AT: usize = 104;
     /// Rewritten only. u32: CRC-32C of the table of blocks.
     pub const TABLE_CHECKSUM_AT: usize = 108;
+    /// Rewritten only. u8: 1 if no repair has lost a record of it, 0 if that is not known.
+    pub const GAPLESS_AT: usize = 112;
 }
 
 /// Bytes of the uncompressed segment in one block of a rewritten one; the last block ends with the last batch.

@@ -19,7 +19,8 @@ pub struct FooterEntry {
     pub last_sequence: Sequence,
     /// The offset of its last record in the segment.
     pub last_offset: u32,
-    /// How many of its records are in the segment.
+    /// How many of its records are in the segment: what a repair has lost is not counted, so see
+    /// [`crate::ClosedSegment::is_gapless`] before anything is concluded from it.
     pub count: u32,
 }
 

@@ -107,6 +107,8 @@ pub fn repair<M: Medium, S: RewriteSink>(
         oldest_live: rebuild.tally.oldest_live,
         holes: u32::try_from(rebuild.tally.holes).unwrap_or(u32::MAX),
         table_checksum: 0,
+        // The footer counts what is left of each stream, which may have gaps.
+        is_gapless: false,
     };
     let kept = rebuild.tally.kept;
     let file_bytes = rebuild.packer.finish(header, known).map_err(RepairError::Sink)?;

@@ -131,6 +131,13 @@ impl ClosedSegment {
     pub fn extent<M: Medium>(&self, medium: &mut M) -> SegmentExtent {
         extent_of(medium, &self.header, self.end.end.offset)
     }
+
+    /// Whether the records of each stream in it surely follow each other without a gap, so that its footer's count says where the
+    /// stream begins: not where a repair may have lost some.
+    #[must_use]
+    pub fn is_gapless(&self) -> bool {
+        self.header.rewritten.is_none_or(|own| own.is_gapless || own.holes == 0)
+    }
 }
 
 /// The header of a segment, if it has a sound one: then it was written.
@@ -201,6 +208,7 @@ pub fn rewrite<M: Medium, S: RewriteSink>(
         oldest_live: tally.oldest_live,
         holes: u32::try_from(holes).unwrap_or(u32::MAX),
         table_checksum: 0,
+        is_gapless: closed.is_gapless(),
     };
     let file_bytes = packer.finish(closed.header, known).map_err(RewriteError::Sink)?;
     Ok(Rewrote { tally, file_bytes })

@@ -71,6 +71,8 @@ pub struct Rewritten {
     pub holes: u32,
     /// CRC-32C of the table of blocks.
     pub table_checksum: u32,
+    /// No repair has lost a record of it. `false` in what older versions wrote.
+    pub is_gapless: bool,
 }
 
 impl Rewritten {
@@ -96,6 +98,7 @@ impl Rewritten {
         put(out, segment::OLDEST_LIVE_AT, self.oldest_live.0.to_le_bytes());
         put(out, segment::HOLES_AT, self.holes.to_le_bytes());
         put(out, segment::TABLE_CHECKSUM_AT, self.table_checksum.to_le_bytes());
+        put(out, segment::GAPLESS_AT, [u8::from(self.is_gapless)]);
     }
 
     /// `None` if the numbers do not fit each other.
@@ -107,6 +110,7 @@ impl Rewritten {
             oldest_live: WallMs(get_u64(bytes, segment::OLDEST_LIVE_AT)),
             holes: get_u32(bytes, segment::HOLES_AT),
             table_checksum: get_u32(bytes, segment::TABLE_CHECKSUM_AT),
+            is_gapless: bytes[segment::GAPLESS_AT] == 1,
         };
         let end = found.end;
         let ends_within = (block_bytes..=segment_bytes).contains(&end) && end.is_multiple_of(block_bytes);

@@ -219,6 +219,36 @@ fn a_record_without_its_body_keeps_its_head_and_its_links() {
     assert_eq!((found, end.damaged, end.complete), (expected, 1, true));
 }
 
+/// A repaired segment does not say that its streams have no gaps, not when it is rewritten again either; any other one does.
+#[test]
+fn where_records_are_lost_counts_are_not_believed() {
+    let (log, _, copy) = one_record(250, 100, b"rot");
+    let damaged = log.kept[250].location.segment;
+    let again = |medium: &MemoryMedium, segment: u32| {
+        let numbers = medium.numbers();
+        let later = &numbers[segment as usize..];
+        let mut view = Inflated::new(medium.clone());
+        let end = PreviousEnd::default();
+        let closed = closed_segment(&mut view, segment, later, end).expect("there").expect("closed");
+        let mut bytes = Vec::new();
+        let by_sequence = |head: &RecordHead| match head.sequence.0 % 2 {
+            0 => Keep::Live,
+            _ => Keep::Expired,
+        };
+        rewrite(&mut view, &closed, by_sequence, &mut bytes).expect("sound");
+        let mut medium = medium.clone();
+        medium.segments.insert(segment, bytes);
+        let rewritten = closed_segment(&mut Inflated::new(medium.clone()), segment, later, end);
+        (closed.is_gapless(), rewritten.expect("there").expect("closed").is_gapless(), medium)
+    };
+    let (before, after, twice) = again(&copy, damaged);
+    assert_eq!((before, after), (false, false));
+    assert_eq!(again(&twice, damaged).1, false);
+    let other = if damaged == 1 { 2 } else { 1 };
+    let (before, after, twice) = again(&copy, other);
+    assert_eq!((before, after, again(&twice, other).1), (true, true, true));
+}
+
 #[test]
 fn a_record_without_its_head_is_lost_and_one_without_its_links_is_not() {
     let (log, told, _) = one_record(250, 30, b"rot");

@@ -467,6 +467,10 @@ fn version_1_is_read() {
     let header = SegmentHeader::decode(bytes.first_chunk().expect("a header")).expect("sound");
     let known = header.rewritten.expect("rewritten");
     assert_eq!((known.end as usize, known.last_batch.0, known.holes), (end, batch, holes));
+    // Byte 112 came later: an old file says nothing of gaps, which is not that there are none.
+    let written = medium.segments[&1].first_chunk().and_then(SegmentHeader::decode).expect("sound");
+    assert_eq!((bytes[112], known.is_gapless), (0, false));
+    assert_eq!((medium.segments[&1][112], written.rewritten.expect("rewritten").is_gapless), (1, true));
     let mut old = medium;
     old.segments.insert(1, bytes);
     assert_eq!(recovered(&old).1, seen);

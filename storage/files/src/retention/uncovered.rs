@@ -6,7 +6,7 @@ use super::pace::Paced;
 use super::{Pass, Retention, WhyLeft};
 use crate::holdings::{self, is_written};
 use crate::limits::OPEN_READS_MAX;
-use tidegate_ids::LogId;
+use tidegate_ids::{LogId, StreamId};
 use tidegate_storage_log::{recover, segment_header};
 
 impl Retention {
@@ -27,8 +27,9 @@ impl Retention {
         // What was torn there may be what somebody said again later: it goes once it is covered.
         if self.erasing.known(segment).is_none() && !self.is_passed_over(segment, later) {
             for _ in 0..OPEN_READS_MAX {
+                let may_erase = |stream: &StreamId, range| pass.policy.may_erase(stream, range);
                 let mut medium = Paced { medium: &mut self.reader, pace: &pass.pace };
-                let holdings = holdings::of(&mut medium, segment, later);
+                let holdings = holdings::of(&mut medium, segment, later, may_erase);
                 self.erasing.note(pass.policy, segment, &holdings);
                 // A batch that is read while it is written can look like damage.
                 if has_later || !holdings.is_damaged {

@@ -1,6 +1,7 @@
 //! `tidegate-log repair`: whatever happened to a directory, what holds is in the copy, identical, and the copy is whole.
 #![allow(clippy::unwrap_used, reason = "a test may end by a panic")]
 
+mod erase;
 #[path = "../../../../storage/files/tests/journal/mod.rs"]
 mod journal;
 mod random;
