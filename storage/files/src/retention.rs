@@ -124,6 +124,9 @@ pub enum RetentionError {
         /// What the file system has for this user.
         free_bytes: u64,
     },
+    /// The segment was to be touched, and may not be any more: a snapshot that held it is lost. Recovered by making it again.
+    #[error("segment {0} stays as it is: two snapshots do not hold it any more")]
+    Uncovered(u32),
     /// What was written is not what it should be: memory or the disk errs. Nothing was replaced.
     #[error("segment {0} was rewritten wrongly; the old one stays")]
     Wrong(u32),
@@ -476,6 +479,8 @@ impl Retention {
     ) -> Result<bool, RetentionError> {
         let segment = closed.header.segment;
         let replacing = Replacing::new(self.owned.root(), log, segment);
+        // Asked here for what it costs to write, and below for good.
+        self.covered.while_covered(log, segment, || ()).ok_or(RetentionError::Uncovered(segment))?;
         replacing.check_room(self.options.reserve_bytes)?;
         let policy = pass.policy;
         let written = replacing.write(&mut self.reader, closed, |head| decide(policy, head), &pass.pace);
@@ -489,7 +494,11 @@ impl Retention {
         };
         let before = replacing.bytes_now();
         (pass.progress)(RetentionStep::Written(segment));
-        replacing.rename()?;
+        let Some(renamed) = self.covered.while_covered(log, segment, || replacing.rename()) else {
+            replacing.withdraw();
+            return Err(RetentionError::Uncovered(segment));
+        };
+        renamed?;
         // From here on readers may open either; the name is made durable before anything depends on it.
         self.owned.catalog().replaced(segment);
         self.reader.refresh();
@@ -505,7 +514,8 @@ impl Retention {
     fn remove(&mut self, pass: &mut Pass<'_>, log: LogId, segment: u32) -> Result<(), RetentionError> {
         let replacing = Replacing::new(self.owned.root(), log, segment);
         let before = replacing.bytes_now();
-        self.owned.unregister(segment)?;
+        let unregistered = self.covered.while_covered(log, segment, || self.owned.unregister(segment));
+        unregistered.ok_or(RetentionError::Uncovered(segment))??;
         self.reader.refresh();
         (pass.progress)(RetentionStep::Unnamed(segment));
         replacing.remove()?;

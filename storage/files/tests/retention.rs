@@ -481,6 +481,36 @@ fn it_stops_when_asked_and_leaves_no_file_behind() {
     assert!(files.into_iter().all(|entry| entry.unwrap().path().extension().unwrap() == "seg"));
 }
 
+/// A snapshot was lost while a pass was under way, for hours perhaps, and it went on hollowing what the other one alone held.
+#[test]
+fn a_pass_touches_nothing_once_nothing_may_be_touched() {
+    let everything = Rules { expired: (0..STREAMS).map(stream).collect(), erased: Vec::new() };
+    for (wanted, rules) in [("Written", rules()), ("Rewritten", rules()), ("Dropped", everything)] {
+        let temp = tempfile::tempdir().unwrap();
+        let (journal, kept) = written(temp.path(), 300);
+        let covered = cover(&journal.dir);
+        let ends = covered.get();
+        let mut retention = Retention::new(&journal.dir, quick(), covered.clone());
+        let mut is_lost = false;
+        let ended = pass(&mut retention, &rules, |step| {
+            assert!(!is_lost, "{step:?} after {wanted}, without a snapshot");
+            if format!("{step:?}").starts_with(wanted) {
+                covered.clear();
+                is_lost = true;
+            }
+        });
+        assert!(is_lost && matches!(ended, Err(RetentionError::Uncovered(_))), "{wanted}: {ended:?}");
+        // A spare that is being made has such a name, too.
+        let temporary = |one: &Kept| format!("log/1/{}/{}.seg.tmp", one.log.shard, one.location.segment);
+        assert!(kept.iter().all(|one| !temp.path().join(temporary(one)).exists()), "{wanted}");
+        // Once it is made again the rest is done.
+        ends.into_iter().for_each(|(log, end)| covered.set(log, end));
+        pass(&mut retention, &rules, |_| {}).unwrap();
+        drop((journal, retention));
+        check(temp.path(), &kept, &rules, wanted == "Dropped");
+    }
+}
+
 /// A header that was lost is in the file twice; without either, start refuses and names the file.
 #[test]
 fn a_lost_first_sector_of_a_rewritten_segment_costs_nothing() {

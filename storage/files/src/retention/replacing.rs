@@ -119,8 +119,7 @@ impl Replacing {
     ) -> Result<Rewrote, ReplaceError> {
         let written = self.write_and_check(reader, closed, decide, pace);
         if written.is_err() {
-            // What was written so far takes room; if this fails too, the next start removes it.
-            let _ = std::fs::remove_file(&self.temporary);
+            self.withdraw();
         }
         written
     }
@@ -152,6 +151,11 @@ impl Replacing {
         let bytes = file.metadata().map_err(FileError::on("inspect", &self.temporary))?.len();
         let one = OneFile { segment: self.segment, file, bytes };
         if holds(one, &rewrote) { Ok(rewrote) } else { Err(RetentionError::Wrong(self.segment).into()) }
+    }
+
+    /// The new file goes, whole or not: it takes room. If this fails too, the next start removes it.
+    pub(super) fn withdraw(&self) {
+        let _ = std::fs::remove_file(&self.temporary);
     }
 
     pub(super) fn rename(&self) -> Result<(), FileError> {
