@@ -34,7 +34,7 @@ pub enum Told {
     Swept(ShardIndex),
     /// An entry of this snapshot cannot be read.
     Suspect(u64),
-    /// Two snapshots should hold these segments, and all before them, as soon as that can be: they hold what is to be erased.
+    /// Two snapshots should hold these segments, and all before them, as soon as that can be: they hold what is to go.
     /// What was said of it before is void.
     Hold(BTreeMap<LogId, u32>),
 }

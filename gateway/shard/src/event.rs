@@ -105,7 +105,7 @@ pub enum Event<'a> {
         /// Which.
         ranges: ErasedRanges,
     },
-    /// The open segment is to end before it is full, because it holds what is to be erased.
+    /// The open segment is to end before it is full, because it holds what is to go.
     CloseSegment,
     /// Time has passed; due at least every [`crate::TICK_MS`] milliseconds.
     Tick,

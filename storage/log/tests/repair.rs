@@ -231,10 +231,8 @@ fn where_records_are_lost_counts_are_not_believed() {
         let end = PreviousEnd::default();
         let closed = closed_segment(&mut view, segment, later, end).expect("there").expect("closed");
         let mut bytes = Vec::new();
-        let by_sequence = |head: &RecordHead| match head.sequence.0 % 2 {
-            0 => Keep::Live,
-            _ => Keep::Expired,
-        };
+        let by_sequence =
+            |head: &RecordHead| if head.sequence.0.is_multiple_of(2) { Keep::Live } else { Keep::Expired };
         rewrite(&mut view, &closed, by_sequence, &mut bytes).expect("sound");
         let mut medium = medium.clone();
         medium.segments.insert(segment, bytes);
@@ -243,7 +241,7 @@ fn where_records_are_lost_counts_are_not_believed() {
     };
     let (before, after, twice) = again(&copy, damaged);
     assert_eq!((before, after), (false, false));
-    assert_eq!(again(&twice, damaged).1, false);
+    assert!(!again(&twice, damaged).1);
     let other = if damaged == 1 { 2 } else { 1 };
     let (before, after, twice) = again(&copy, other);
     assert_eq!((before, after, again(&twice, other).1), (true, true, true));
