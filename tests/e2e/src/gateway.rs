@@ -42,6 +42,16 @@ impl Setup {
         self
     }
 
+    /// A token as the command line makes it.
+    #[must_use]
+    pub fn token_with(&self, user: UserId, more: &[&str]) -> Vec<u8> {
+        let mut command = Command::new(program("tidegate"));
+        command.env_clear().args(["token", "--user", &user.0.to_string()]).args(more);
+        let output = command.arg("--data").arg(&self.data).output().expect("the command can be started");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout.trim_ascii().to_vec()
+    }
+
     fn command(&self) -> Command {
         let mut words = self.prefix.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
         let mut command = Command::new(words.next().expect("the binary is one"));
@@ -230,12 +240,7 @@ impl Gateway {
     /// A token as the command line makes it.
     #[must_use]
     pub fn token_with(&self, user: UserId, more: &[&str]) -> Vec<u8> {
-        let mut command = Command::new(program("tidegate"));
-        command.env_clear().args(["token", "--user", &user.0.to_string()]).args(more);
-        let output =
-            command.arg("--data").arg(&self.setup.data).output().expect("the command can be started");
-        assert!(output.status.success(), "{output:?}");
-        output.stdout.trim_ascii().to_vec()
+        self.setup.token_with(user, more)
     }
 
     /// Everything it counts.

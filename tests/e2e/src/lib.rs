@@ -12,6 +12,7 @@
 mod admin;
 mod conversation;
 mod device;
+pub mod disk;
 mod expected;
 mod frame;
 mod gateway;

@@ -8,6 +8,7 @@ mod chat;
 mod crash;
 mod damage;
 mod erasing;
+mod faults;
 mod full_disk;
 mod lives;
 mod load;
