@@ -56,7 +56,7 @@ pub(crate) struct Connection {
     /// Bytes of the send in flight, 0 if none is.
     pub(crate) in_flight_bytes: u32,
     pub(crate) unanswered: u32,
-    /// When something was last heard; before the session, when it began.
+    /// When something was last heard; before the session, when it began or said `Hello`.
     pub(crate) heard: MonotonicNs,
     /// When the send in flight began.
     pub(crate) send_began: MonotonicNs,

@@ -158,6 +158,8 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.phase = Phase::Greeting;
             connection.greeting = Some(Box::new(greeting));
+            // What it waits for from here on has the deadline anew.
+            connection.heard = turn.now.monotonic;
         }
         Err(Stop)
     }

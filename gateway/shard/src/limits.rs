@@ -166,7 +166,7 @@ pub struct ShardLimits {
     pub reads_in_flight_max: usize,
     /// Bytes copied aside for incomplete frames. An empty pool closes the newest offender with 1013.
     pub held_bytes_max: usize,
-    /// From accept to `Hello`, and for an incomplete frame.
+    /// From accept to `Hello`, from there until what was sent before is taken, and for an incomplete frame.
     pub hello_deadline_ns: u64,
     /// A socket full for this long closes with 4008.
     pub send_stall_ns: u64,

@@ -50,7 +50,14 @@ impl Shard {
                     self.close_now(id, turn);
                 }
             }
-            Phase::Greeting | Phase::Closed => {}
+            // What else it waits for is the shard's: a load or a commit. Its peer cannot make that longer.
+            Phase::Greeting => {
+                let waits = connection.unsent_bytes() > 0 && silent_ns >= self.limits.hello_deadline_ns;
+                if stalled || waits {
+                    self.close_slow(id, turn);
+                }
+            }
+            Phase::Closed => {}
             Phase::Closing => {
                 // The close frame may have been written in this very turn: it leaves with the turn's flush.
                 let sent_ns = now.since(connection.send_began);
@@ -76,9 +83,7 @@ impl Shard {
                     && now.since(connection.message_began) >= self.limits.hello_deadline_ns;
                 let expired_ms = turn.now.wall.0.saturating_sub(connection.expires.0);
                 if stalled {
-                    self.stats.count(Counter::SlowConsumers);
-                    self.close(id, CloseCode::SLOW_CONSUMER, "the socket stayed full");
-                    self.close_now(id, turn);
+                    self.close_slow(id, turn);
                 } else if expired_ms >= TOKEN_GRACE_MS {
                     self.stats.count(Counter::TokensExpired);
                     self.close(id, CloseCode::UNAUTHORIZED, "the token has expired");
@@ -91,6 +96,13 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Closes a socket that stays full: nobody waits until it takes the close frame.
+    fn close_slow(&mut self, id: ConnectionId, turn: &mut Turn<'_>) {
+        self.stats.count(Counter::SlowConsumers);
+        self.close(id, CloseCode::SLOW_CONSUMER, "the socket stayed full");
+        self.close_now(id, turn);
     }
 
     fn queue_ask_if_waiting(&mut self, origin: &crate::mesh_frame::Origin, now: MonotonicNs) {

@@ -12,7 +12,7 @@ use tidegate_schema::{
     Encoder, FrameHeader, FrameKind, GetRange, GroupCreate, List, MembersAdd, MembersChange, MessageFields,
     RangeSpan, Refresh, Send,
 };
-use tidegate_shard::{ConnectionId, Event, ShardLimits};
+use tidegate_shard::{ConnectionId, Counter, Event, ShardLimits};
 use tidegate_ws::encode;
 
 /// What a connection that takes nothing may at most make the gateway take: the unsent limit, and what one receive adds.
@@ -48,7 +48,7 @@ fn check_flood(open: impl Fn(&mut Gateway) -> u32, bytes: &[u8]) {
     let before = gateway.socket(id).taken_bytes;
     let taken = (0..10_000).take_while(|_| gateway.receive(id, bytes)).count();
     assert!(taken < 10_000, "it is read for ever");
-    assert_eq!(gateway.stats().get(tidegate_shard::Counter::ReadsPaused), 1);
+    assert_eq!(gateway.stats().get(Counter::ReadsPaused), 1);
     let taken_bytes = gateway.socket(id).taken_bytes - before;
     assert!(taken_bytes <= TAKEN_BYTES_MAX, "{taken_bytes} bytes were taken");
     // One that takes what it is sent again is read again.
@@ -59,6 +59,44 @@ fn check_flood(open: impl Fn(&mut Gateway) -> u32, bytes: &[u8]) {
 #[test]
 fn an_upgraded_socket_that_reads_no_pongs_is_not_read() {
     check_flood(|gateway| gateway.open("/ws"), &pings());
+}
+
+/// A socket that took no pongs and then showed its token waited for its pongs to be taken, without a deadline and without
+/// being a session: one token, and neither ten devices nor a newer attempt, filled the table of sockets.
+#[test]
+fn a_hello_whose_socket_takes_no_pongs_has_a_deadline() {
+    let mut gateway = Gateway::start(ShardLimits { connections_max: 4, ..ShardLimits::default() });
+    let ids = [(); 4].map(|()| gateway.open("/ws"));
+    for id in ids {
+        gateway.set_stuck(id, true);
+        assert!(gateway.receive(id, &pings()));
+    }
+    gateway.pass(9000);
+    for id in ids {
+        gateway.hello(id, &token(1, "default"), 1);
+    }
+    gateway.pass(1100);
+    assert_eq!((gateway.stats().sockets, gateway.stats().get(Counter::SlowConsumers)), (0, 4));
+    gateway.session(&token(1, "default"), 1);
+}
+
+/// One that takes a little now and then is never stuck in one send for long.
+#[test]
+fn a_hello_whose_socket_takes_pongs_slowly_has_a_deadline_from_then_on() {
+    let mut gateway = Gateway::start(ShardLimits { send_stall_ns: u64::MAX, ..ShardLimits::default() });
+    let ids = [gateway.open("/ws"), gateway.open("/ws")];
+    gateway.pass(9000);
+    for id in ids {
+        gateway.set_stuck(id, true);
+        assert!(gateway.receive(id, &pings()));
+        gateway.hello(id, &token(u64::from(id), "default"), 1);
+    }
+    gateway.pass(9000);
+    gateway.set_stuck(ids[0], false);
+    gateway.pass(1100);
+    let request = gateway.request(ids[0], &Refresh { token: token(1, "default").as_bytes() });
+    assert_eq!(gateway.answer(ids[0], request), "Ok");
+    assert_eq!((gateway.stats().sockets, gateway.stats().get(Counter::SlowConsumers)), (1, 1));
 }
 
 #[test]
@@ -226,7 +264,7 @@ fn a_full_table_of_streams_keeps_a_place_for_who_connects() {
     assert_eq!(gateway.answer(id, request), "GroupCreated");
     assert_eq!((gateway.snapshots_wanted, gateway.stats().streams_full), (1, true));
     assert_eq!(send_to(&mut gateway, id, 1, 9000, 1), "OVERLOADED");
-    assert_eq!(gateway.stats().get(tidegate_shard::Counter::RefusedForStreams), 1);
+    assert_eq!(gateway.stats().get(Counter::RefusedForStreams), 1);
     for user in 10..14 {
         gateway.session(&token(user, "default"), 1);
     }
