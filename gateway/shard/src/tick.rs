@@ -1,6 +1,6 @@
 //! What time alone causes: deadlines, heartbeats, stalled sockets. No connection has a timer; the table is swept.
 
-use crate::connection::Phase;
+use crate::connection::{Connection, Phase};
 use crate::counters::Counter;
 use crate::event::ConnectionId;
 use crate::limits::{SWEEP_CONNECTIONS_PER_TICK, TOKEN_GRACE_MS};
@@ -67,35 +67,48 @@ impl Shard {
                     self.close_now(id, turn);
                 }
             }
+            // Nobody told it a period: it has the longer one.
             Phase::Echo => {
                 if stalled {
-                    self.close_now(id, turn);
+                    self.close_slow(id, turn);
+                } else if self.is_silent(connection, self.limits.heartbeat_background_ms, now) {
+                    self.close_silent(id);
                 }
             }
             Phase::Session(origin) => {
                 let (active_ms, background_ms) =
                     (self.limits.heartbeat_active_ms, self.limits.heartbeat_background_ms);
                 let period_ms = if connection.active { active_ms } else { background_ms };
-                let silence_max = u64::from(period_ms) * MonotonicNs::MILLISECOND * SILENT_PERIODS_MAX;
-                // From the message's first byte: dripping bytes buys no time.
-                let incomplete = !connection.decoder.is_idle()
-                    && !connection.paused
-                    && now.since(connection.message_began) >= self.limits.hello_deadline_ns;
+                let silent = self.is_silent(connection, period_ms, now);
                 let expired_ms = turn.now.wall.0.saturating_sub(connection.expires.0);
                 if stalled {
                     self.close_slow(id, turn);
                 } else if expired_ms >= TOKEN_GRACE_MS {
                     self.stats.count(Counter::TokensExpired);
                     self.close(id, CloseCode::UNAUTHORIZED, "the token has expired");
-                } else if silent_ns >= silence_max || incomplete {
-                    self.stats.count(Counter::HeartbeatsMissed);
-                    self.close(id, CloseCode::HEARTBEAT, "silent for too long");
+                } else if silent {
+                    self.close_silent(id);
                 } else {
                     // Credit that came back by another device's acknowledgement is nobody's event.
                     self.queue_ask_if_waiting(&origin, now);
                 }
             }
         }
+    }
+
+    /// Whether nothing has come for too long, or no more than a part of a message.
+    fn is_silent(&self, connection: &Connection, period_ms: u32, now: MonotonicNs) -> bool {
+        let silence_ns_max = u64::from(period_ms) * MonotonicNs::MILLISECOND * SILENT_PERIODS_MAX;
+        // From the message's first byte: dripping bytes buys no time.
+        let incomplete = !connection.decoder.is_idle()
+            && !connection.paused
+            && now.since(connection.message_began) >= self.limits.hello_deadline_ns;
+        incomplete || now.since(connection.heard) >= silence_ns_max
+    }
+
+    fn close_silent(&mut self, id: ConnectionId) {
+        self.stats.count(Counter::HeartbeatsMissed);
+        self.close(id, CloseCode::HEARTBEAT, "silent for too long");
     }
 
     /// Closes a socket that stays full: nobody waits until it takes the close frame.

@@ -219,11 +219,11 @@ fn neither_a_reconnect_nor_a_refresh_gives_back_what_is_spent() {
     assert_eq!(send_to(&mut gateway, second, 1, 2, 102), "SendAck");
 }
 
-/// The deadline of an incomplete message was counted from its newest byte: a byte every few seconds kept it for ever.
-#[test]
-fn dripping_bytes_of_a_message_buys_no_time() {
-    let mut gateway = Gateway::start(ShardLimits::default());
-    let id = gateway.session(&token(1, "default"), 1);
+/// The deadline of an incomplete message was counted from its newest byte: a byte every few seconds kept it for ever. On
+/// `/echo`, whose messages have 16 MiB, there was none.
+fn check_drip(open: impl Fn(&mut Gateway) -> u32) {
+    let mut gateway = Gateway::start(ShardLimits { echo: true, ..ShardLimits::default() });
+    let id = open(&mut gateway);
     assert!(gateway.receive(id, &[0x82, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 1, 2, 3, 4]));
     for _ in 0..4 {
         gateway.pass(2000);
@@ -231,6 +231,29 @@ fn dripping_bytes_of_a_message_buys_no_time() {
     }
     gateway.pass(2500);
     assert_eq!(gateway.socket(id).closed, Some(4009));
+    assert_eq!(gateway.stats().held_bytes, 0);
+}
+
+#[test]
+fn dripping_bytes_of_a_message_buys_a_session_no_time() {
+    check_drip(|gateway| gateway.session(&token(1, "default"), 1));
+}
+
+#[test]
+fn dripping_bytes_of_a_message_buys_an_echo_no_time() {
+    check_drip(|gateway| gateway.open("/echo"));
+}
+
+/// One that had asked for `/echo` kept its place for ever.
+#[test]
+fn an_echo_that_says_nothing_is_closed_after_three_of_the_longer_periods() {
+    let limits = ShardLimits { echo: true, heartbeat_background_ms: 60_000, ..ShardLimits::default() };
+    let mut gateway = Gateway::start(limits);
+    let ids = [gateway.open("/echo"), gateway.open("/echo")];
+    gateway.pass(100_000);
+    assert!(gateway.receive(ids[0], &pings()));
+    gateway.pass(81_000);
+    assert_eq!(ids.map(|id| gateway.socket(id).closed), [None, Some(4009)]);
 }
 
 /// Messages that are cut anywhere, each of them complete in time, are no reason.
