@@ -26,6 +26,7 @@ mod erased;
 mod event;
 mod fold;
 mod greet;
+mod hand_over;
 mod held;
 mod home;
 mod latch;

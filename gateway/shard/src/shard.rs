@@ -7,7 +7,7 @@ use crate::connection::Connections;
 use crate::counters::{Counter, ShardStats};
 use crate::cursor::Cursors;
 use crate::event::Event;
-use crate::greet::Adoptions;
+use crate::hand_over::Adoptions;
 use crate::held::Held;
 use crate::latch::Journal;
 use crate::limits::{COUNT_USERS_PER_CALL, MESH_FRAMES_PER_TURN, ShardLimits};

@@ -2,10 +2,11 @@ use super::*;
 use crate::boot::{LogEnd, Recovery};
 use crate::event::Event;
 use crate::limits::ShardLimits;
-use crate::port::{MeshPort, TokenVerifier};
+use crate::mesh_frame::Origin;
+use crate::port::{Claims, MeshPort, TokenError, TokenVerifier};
 use crate::shard::ShardSetup;
 use tidegate_domain::Route;
-use tidegate_ids::{Attempt, Incarnation, LogId, Now, ShardIndex, WallMs};
+use tidegate_ids::{Attempt, DeviceId, Incarnation, LogId, Now, ShardIndex, UserId, WallMs};
 use tidegate_storage_log::{Appender, AppenderConfig, AppenderStart, LogIdentity};
 
 const LOG: LogId = LogId { epoch: 1, shard: ShardIndex(0) };
