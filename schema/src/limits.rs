@@ -36,6 +36,10 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a client's platform text.
 pub const PLATFORM_BYTES_MAX: usize = 128;
 
+/// Bytes of the message that is a `Hello`, and of any message before the session: its token and platform, and as much again
+/// for the rest, so that a token which is too long is told so.
+pub const HELLO_BYTES_MAX: usize = 16 * 1024;
+
 /// Commands of a device in one conversation that may be unanswered at once.
 pub const UNANSWERED_MAX: u16 = 256;
 
@@ -80,6 +84,7 @@ pub const VERIFIER_TABLES_MAX: usize = 4096;
 pub const VERIFIER_APPARENT_FACTOR: usize = 4;
 
 const _: () = assert!(MESSAGE_BODY_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(HEADER_BYTES + TOKEN_BYTES_MAX + PLATFORM_BYTES_MAX + 1024 < HELLO_BYTES_MAX);
 const _: () = assert!(3 * MESSAGE_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(RANGE_BYTES_MAX + MESSAGE_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(FRAMES_MAX * HEADER_BYTES < PAYLOAD_BYTES_MAX);

@@ -1,5 +1,6 @@
 //! A connection: its socket's state, what is unsent, and the decoder of what comes.
 
+use crate::aside::Share;
 use crate::event::{ConnectionId, TransferKey};
 use crate::mesh_frame::Origin;
 use tidegate_domain::RateClass;
@@ -51,6 +52,8 @@ pub(crate) struct Connection {
     pub(crate) decoder: Decoder,
     /// Bytes of an incomplete upgrade request, frame or message; before the Welcome, what came behind the `Hello`.
     pub(crate) held: Vec<u8>,
+    /// Where these are counted.
+    pub(crate) share: Share,
     /// What is to be sent.
     pub(crate) out: Vec<u8>,
     /// Bytes of the send in flight, 0 if none is.
@@ -80,6 +83,7 @@ impl Connection {
             phase: Phase::Upgrading,
             decoder,
             held: Vec::new(),
+            share: Share::Strangers,
             out: Vec::new(),
             in_flight_bytes: 0,
             unanswered: 0,

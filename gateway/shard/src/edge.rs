@@ -1,5 +1,6 @@
 //! The edge: bytes become WebSocket messages, frames and requests; each frame is verified once, here.
 
+use crate::aside::grow;
 use crate::bytes::UserList;
 use crate::connection::Phase;
 use crate::counters::Counter;
@@ -15,10 +16,10 @@ use tidegate_schema::{
     ClientFrame, ClientState, CloseCode, Error, ErrorCode, FrameKind, GetRange, GroupCreate, Leave, List,
     MembersChange, MessageFields, MessageKind, Okay, RangeSpan, Send, frames,
 };
-use tidegate_ws::{Decoder, Item, Role, encode};
+use tidegate_ws::{CloseError, Decoder, Item, Role, encode};
 
 /// The largest message on the conformance route.
-const ECHO_BYTES_MAX: u32 = 16 * 1024 * 1024;
+pub(crate) const ECHO_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Whether a request has left for its home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +34,9 @@ pub(crate) enum Sent {
 pub(crate) struct Stop;
 
 impl Shard {
-    /// A decoder for the route a connection has asked for.
-    pub(crate) fn decoder(echo: bool) -> Decoder {
-        let bytes_max = if echo { ECHO_BYTES_MAX } else { tidegate_schema::limits::PAYLOAD_BYTES_MAX as u32 };
+    /// A decoder of messages of so many bytes at most.
+    pub(crate) const fn decoder(message_bytes_max: usize) -> Decoder {
+        let bytes_max = message_bytes_max as u32;
         Decoder::new(Role::Server, bytes_max, bytes_max)
     }
 
@@ -62,19 +63,15 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut decoder = connection.decoder.clone();
         let mut held = std::mem::take(&mut connection.held);
-        let held_before = held.capacity();
+        let (share, held_before) = (connection.share, held.capacity());
+        let needed_max = decoder.held_bytes_max();
+        let allowed_max = held_before + self.aside.spare_bytes(share);
         let (mut at, mut failed, mut late) = (0, None, LatePong::default());
         // Whether what is incomplete in the end began in these bytes.
         let mut begins_here = decoder.is_idle();
         loop {
-            let spare = self.limits.held_bytes_max.saturating_sub(self.held_bytes);
             let step = decoder.decode_growing(&mut bytes[at..], &mut held, |held, additional| {
-                let wanted = (held.len() + additional).max(2 * held.capacity());
-                let allowed = wanted - held.capacity() <= spare;
-                if allowed {
-                    held.reserve_exact(wanted - held.len());
-                }
-                allowed
+                grow(held, additional, needed_max, allowed_max)
             });
             match step {
                 Ok(step) => {
@@ -94,8 +91,9 @@ impl Shard {
         if decoder.is_idle() {
             held = Vec::new();
         }
-        self.held_bytes = self.held_bytes + held.capacity() - held_before;
+        self.aside.remove(share, held_before);
         if let Some(connection) = self.connections.get_mut(id) {
+            self.aside.add(connection.share, held.capacity());
             connection.decoder = decoder;
             connection.held = held;
             if begins_here {
@@ -104,7 +102,8 @@ impl Shard {
         }
         self.pong_late(id, &late);
         if let Some(error) = failed {
-            self.stats.count(Counter::ProtocolErrors);
+            let is_at_fault = error != CloseError::NoRoom;
+            self.stats.count(if is_at_fault { Counter::ProtocolErrors } else { Counter::ConnectionsRefused });
             self.close(id, CloseCode(error.code().get()), error.reason());
         }
         let greeting = self.connections.get(id).is_some_and(|connection| connection.phase == Phase::Greeting);

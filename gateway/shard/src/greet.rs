@@ -1,9 +1,10 @@
 //! From a socket to a device's session: upgrade, `Hello`, `Welcome`.
 
+use crate::aside::{Share, grow};
 use crate::commit::Waiting;
 use crate::connection::{Connection, Greeting, Phase};
 use crate::counters::Counter;
-use crate::edge::Stop;
+use crate::edge::{ECHO_BYTES_MAX, Stop};
 use crate::event::ConnectionId;
 use crate::limits::{HANDSHAKE_BYTES_MAX, LEFTOVER_BYTES_MAX};
 use crate::load::Waiter;
@@ -15,7 +16,8 @@ use crate::streams::{HotUser, Session};
 use tidegate_domain::{Registration, UserRecord};
 use tidegate_ids::{DeviceId, Generation, RequestId, StreamId, UserId};
 use tidegate_schema::{
-    ClientState, CloseCode, Error, ErrorCode, Hello, Limits, Resync, Welcome, limits::CREDIT_FRAMES_MAX,
+    ClientState, CloseCode, Error, ErrorCode, Hello, Limits, Resync, Welcome,
+    limits::{CREDIT_FRAMES_MAX, HELLO_BYTES_MAX, PAYLOAD_BYTES_MAX},
 };
 use tidegate_ws::{encode, server};
 
@@ -29,7 +31,7 @@ impl Shard {
     pub(crate) fn on_accepted(&mut self, id: ConnectionId, turn: &mut Turn<'_>) {
         self.stats.count(Counter::Accepted);
         let full = self.connections.count() >= self.limits.connections_max || self.shutdown.is_begun();
-        self.connections.insert(id, Connection::new(Self::decoder(false), turn.now.monotonic));
+        self.connections.insert(id, Connection::new(Self::decoder(HELLO_BYTES_MAX), turn.now.monotonic));
         if full {
             self.stats.count(Counter::ConnectionsRefused);
             return self.close_now(id, turn);
@@ -37,21 +39,44 @@ impl Shard {
         self.outputs.push_back(Output::Receive { connection: id, mode: ReceiveMode::Once });
     }
 
-    /// Bytes of an upgrade request.
-    pub(crate) fn on_upgrade_bytes(&mut self, id: ConnectionId, bytes: &[u8], turn: &mut Turn<'_>) {
-        let echo_allowed = self.limits.echo;
+    /// Bytes of an upgrade request. One that comes whole, as nearly all do, is not copied aside.
+    pub(crate) fn on_upgrade_bytes(&mut self, id: ConnectionId, bytes: &mut [u8], turn: &mut Turn<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let before = connection.held.capacity();
-        connection.held.extend_from_slice(bytes);
         let mut request = std::mem::take(&mut connection.held);
-        self.held_bytes -= before;
+        self.aside.remove(Share::Strangers, request.capacity());
+        if request.is_empty() && self.try_upgrade(id, bytes, turn) {
+            return;
+        }
+        let spare = self.aside.spare_bytes(Share::Strangers);
+        if !grow(&mut request, bytes.len(), HANDSHAKE_BYTES_MAX, spare) {
+            return self.refuse_upgrade(id);
+        }
+        request.extend_from_slice(bytes);
+        if self.try_upgrade(id, &mut request, turn) {
+            return;
+        }
+        self.aside.add(Share::Strangers, request.capacity());
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.held = request;
+        }
+    }
+
+    /// There is no room for a request that is incomplete.
+    fn refuse_upgrade(&mut self, id: ConnectionId) {
+        self.stats.count(Counter::ConnectionsRefused);
+        if let Some(out) = self.connections.writer(id) {
+            let text = "too many requests are incomplete, come back later";
+            server::reject_response(out, server::Status::ServiceUnavailable, text);
+        }
+        self.set_phase(id, Phase::Closing);
+    }
+
+    /// Answers an upgrade request; false if it is incomplete.
+    fn try_upgrade(&mut self, id: ConnectionId, request: &mut [u8], turn: &mut Turn<'_>) -> bool {
+        let echo_allowed = self.limits.echo;
         let mut answer = Vec::new();
-        let upgraded = match server::parse(&request) {
-            Ok(None) if request.len() < HANDSHAKE_BYTES_MAX => {
-                self.held_bytes += request.capacity();
-                connection.held = request;
-                return;
-            }
+        let upgraded = match server::parse(request) {
+            Ok(None) if request.len() < HANDSHAKE_BYTES_MAX => return false,
             Ok(None) => {
                 server::reject_response(
                     &mut answer,
@@ -93,18 +118,20 @@ impl Shard {
         }
         let Some((phase, consumed)) = upgraded else {
             self.stats.count(Counter::HandshakesRefused);
-            return self.set_phase(id, Phase::Closing);
+            self.set_phase(id, Phase::Closing);
+            return true;
         };
         self.set_phase(id, phase);
         if phase == Phase::Echo {
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.decoder = Self::decoder(true);
+                connection.decoder = Self::decoder(ECHO_BYTES_MAX);
             }
             self.outputs.push_back(Output::Receive { connection: id, mode: ReceiveMode::Multishot });
         }
         if consumed < request.len() {
             self.decode(id, &mut request[consumed..], turn);
         }
+        true
     }
 
     pub(crate) fn set_phase(&mut self, id: ConnectionId, phase: Phase) {
@@ -147,6 +174,7 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.phase = Phase::Greeting;
             connection.greeting = Some(Box::new(greeting));
+            connection.share = Share::Devices;
             // What it waits for from here on has the deadline anew.
             connection.heard = turn.now.monotonic;
         }
@@ -201,9 +229,20 @@ impl Shard {
             self.stats.count(Counter::ConnectionsRefused);
             return self.close(id, CloseCode::TOO_MANY_CONNECTIONS, "too much behind the Hello");
         }
-        let before = connection.held.capacity();
+        let (share, before) = (connection.share, connection.held.capacity());
+        let allowed_max = before + self.aside.spare_bytes(share);
+        if !grow(&mut connection.held, bytes.len(), leftover_max, allowed_max) {
+            return self.refuse_leftover(id);
+        }
         connection.held.extend_from_slice(bytes);
-        self.held_bytes = self.held_bytes + connection.held.capacity() - before;
+        self.aside.remove(share, before);
+        self.aside.add(share, connection.held.capacity());
+    }
+
+    /// There is no room for what came behind a `Hello`.
+    pub(crate) fn refuse_leftover(&mut self, id: ConnectionId) {
+        self.stats.count(Counter::ConnectionsRefused);
+        self.close(id, CloseCode::TRY_AGAIN, "no room for what came behind the Hello");
     }
 
     /// At the user's home: registers the device if it is new, and lets the Welcome leave with its commit.
@@ -323,7 +362,8 @@ impl Shard {
         connection.rate = greeting.rate;
         connection.expires = greeting.expires;
         let mut leftover = std::mem::take(&mut connection.held);
-        self.held_bytes -= leftover.capacity();
+        self.aside.remove(connection.share, leftover.capacity());
+        connection.decoder = Self::decoder(PAYLOAD_BYTES_MAX);
         let limits = Limits { members_max: self.limits.domain.group_members_max as u32, ..Limits::default() };
         let welcome = Welcome {
             version: greeting.version,
@@ -391,7 +431,7 @@ impl Shard {
 
     pub(crate) fn forget(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(id) {
-            self.held_bytes -= connection.held.capacity();
+            self.aside.remove(connection.share, connection.held.capacity());
             self.recycle(connection.out);
         }
     }

@@ -1,5 +1,6 @@
 //! From the shard that a socket came to, to its user's home: the descriptor by the shell, the rest by the mesh, matched by a key.
 
+use crate::aside::Share;
 use crate::connection::{Connection, Greeting, Phase};
 use crate::counters::Counter;
 use crate::event::{ConnectionId, TransferKey};
@@ -10,16 +11,25 @@ use crate::shard::{Shard, Turn};
 use std::collections::BTreeMap;
 use tidegate_domain::RateClass;
 use tidegate_ids::{Generation, MonotonicNs};
-use tidegate_schema::Resync;
+use tidegate_schema::{Resync, limits::PAYLOAD_BYTES_MAX};
 
 /// How long one part of a hand-over waits for the other.
 const ADOPTION_NS_MAX: u64 = 10 * MonotonicNs::SECOND;
+
+/// The mesh's part of a hand-over.
+#[derive(Debug)]
+struct HandedOver {
+    greeting: Greeting,
+    /// What came behind the `Hello`; `None` if there was no room for it.
+    leftover: Option<Vec<u8>>,
+    since: MonotonicNs,
+}
 
 /// A part of a hand-over that waits for the other, by key.
 #[derive(Debug, Default)]
 pub(crate) struct Adoptions {
     sockets: BTreeMap<TransferKey, ConnectionId>,
-    frames: BTreeMap<TransferKey, (Greeting, Vec<u8>, MonotonicNs)>,
+    frames: BTreeMap<TransferKey, HandedOver>,
 }
 
 impl Shard {
@@ -89,10 +99,13 @@ impl Shard {
         let rate = if unlimited { RateClass::Unlimited } else { RateClass::Default };
         let greeting =
             Greeting { origin, attempt, credit, active, rate, expires, version, resync: Resync::None };
+        let fits = leftover.len() <= self.aside.spare_bytes(Share::Devices);
+        let leftover = fits.then(|| leftover.to_vec());
+        self.aside.add(Share::Devices, leftover.as_ref().map_or(0, Vec::capacity));
+        let part = HandedOver { greeting, leftover, since: turn.now.monotonic };
         match self.adoptions.sockets.remove(&key) {
-            Some(id) => self.adopt(id, key, greeting, leftover.to_vec(), turn),
+            Some(id) => self.adopt(id, key, part, turn),
             None => {
-                let part = (greeting, leftover.to_vec(), turn.now.monotonic);
                 self.adoptions.frames.insert(key, part);
             }
         }
@@ -100,11 +113,11 @@ impl Shard {
 
     /// The socket's part of a hand-over.
     pub(crate) fn on_adopted(&mut self, id: ConnectionId, key: TransferKey, turn: &mut Turn<'_>) {
-        let mut connection = Connection::new(Self::decoder(false), turn.now.monotonic);
+        let mut connection = Connection::new(Self::decoder(PAYLOAD_BYTES_MAX), turn.now.monotonic);
         connection.phase = Phase::Leaving(key);
         self.connections.insert(id, connection);
         match self.adoptions.frames.remove(&key) {
-            Some((greeting, leftover, _)) => self.adopt(id, key, greeting, leftover, turn),
+            Some(part) => self.adopt(id, key, part, turn),
             None => {
                 self.adoptions.sockets.insert(key, id);
             }
@@ -112,26 +125,30 @@ impl Shard {
     }
 
     /// Both parts of a hand-over are there. The socket may have gone meanwhile, and its place may be another's.
-    fn adopt(
-        &mut self,
-        id: ConnectionId,
-        key: TransferKey,
-        greeting: Greeting,
-        leftover: Vec<u8>,
-        turn: &mut Turn<'_>,
-    ) {
+    fn adopt(&mut self, id: ConnectionId, key: TransferKey, part: HandedOver, turn: &mut Turn<'_>) {
+        let HandedOver { greeting, leftover, .. } = part;
         let waits = |connection: &&mut Connection| connection.phase == Phase::Leaving(key);
-        let Some(connection) = self.connections.get_mut(id).filter(waits) else { return };
+        let Some(connection) = self.connections.get_mut(id).filter(waits) else {
+            return self.aside.remove(Share::Devices, leftover.map_or(0, |leftover| leftover.capacity()));
+        };
+        let Some(leftover) = leftover else { return self.refuse_leftover(id) };
         connection.phase = Phase::Greeting;
         connection.greeting = Some(Box::new(greeting));
-        self.held_bytes += leftover.capacity();
+        connection.share = Share::Devices;
         connection.held = leftover;
         self.greet(id, turn);
     }
 
     /// Forgets parts of hand-overs whose other part never came.
     pub(crate) fn expire_adoptions(&mut self, now: MonotonicNs) {
-        self.adoptions.frames.retain(|_, (_, _, since)| now.since(*since) < ADOPTION_NS_MAX);
+        let Self { adoptions, aside, .. } = self;
+        adoptions.frames.retain(|_, part| {
+            let is_kept = now.since(part.since) < ADOPTION_NS_MAX;
+            if !is_kept && let Some(leftover) = &part.leftover {
+                aside.remove(Share::Devices, leftover.capacity());
+            }
+            is_kept
+        });
     }
 }
 

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod aside;
 mod boot;
 mod building;
 mod bytes;

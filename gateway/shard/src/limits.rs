@@ -31,6 +31,12 @@ pub const UNSENT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes a connection may leave over at its hand-over: what fits one mesh frame beside the head. More closes with 4029.
 pub const LEFTOVER_BYTES_MAX: usize = 64 * 1024;
 
+/// One part in so many of `held_bytes_max` is for who has shown no token: a quarter, 16 MiB, has a thousand whole Hellos.
+pub const STRANGERS_HELD_SHARE: usize = 4;
+
+/// The same where `/echo` is served: a half has two of its largest messages.
+pub const STRANGERS_HELD_SHARE_WITH_ECHO: usize = 2;
+
 /// Bytes of an upgrade request (PROTOCOL names none; what browsers send is below 4 KiB).
 pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
 
@@ -164,7 +170,9 @@ pub struct ShardLimits {
     pub parked_max: usize,
     /// Reads outstanding. At the limit loads and ranges wait.
     pub reads_in_flight_max: usize,
-    /// Bytes copied aside for incomplete frames. An empty pool closes the newest offender with 1013.
+    /// Bytes copied aside of incomplete messages, incomplete upgrade requests and what came behind a `Hello`. A part is for who
+    /// has shown no token ([`STRANGERS_HELD_SHARE`]), the rest for who has. Past either the newest offender is closed with
+    /// 1013, an upgrade request gets 503.
     pub held_bytes_max: usize,
     /// From accept to `Hello`, from there until what was sent before is taken, and for an incomplete frame.
     pub hello_deadline_ns: u64,
@@ -216,6 +224,12 @@ impl Default for ShardLimits {
 const RECORD_OVERHEAD_BYTES: usize = 1024;
 
 impl ShardLimits {
+    /// Of `held_bytes_max`, what is for who has shown no token.
+    pub(crate) const fn strangers_held_bytes_max(&self) -> usize {
+        let share = if self.echo { STRANGERS_HELD_SHARE_WITH_ECHO } else { STRANGERS_HELD_SHARE };
+        self.held_bytes_max / share
+    }
+
     /// Bytes of records in one answer, whatever the mesh carries: the rest of the frame is one record and fixed fields.
     pub(crate) fn answer_bytes_max(&self) -> usize {
         RANGE_BYTES_MAX.min(self.mesh_frame_bytes_max / 3)

@@ -1,5 +1,6 @@
 //! The shard: all of one core's state, and the one function that mutates it.
 
+use crate::aside::Aside;
 use crate::boot::{Boot, ShardSeed};
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commits;
@@ -67,7 +68,7 @@ pub struct Shard {
     pub(crate) streams: Streams,
     pub(crate) window_pool: WindowPool,
     pub(crate) connections: Connections,
-    pub(crate) held_bytes: usize,
+    pub(crate) aside: Aside,
     pub(crate) generation: Generation,
     pub(crate) transfer: u64,
     pub(crate) adoptions: Adoptions,
@@ -144,13 +145,13 @@ impl Shard {
             shutdown: Shutdown::default(),
             connections: Connections::default(),
             slices: IdMap::with_hasher(hash),
+            aside: Aside::new(&setup.limits),
             limits: setup.limits,
             tokens: setup.tokens,
             incarnation: setup.incarnation,
             log: setup.appender,
             boot,
             random,
-            held_bytes: 0,
             generation: Generation(0),
             widened: BTreeMap::new(),
             transfer: 0,
@@ -261,7 +262,7 @@ impl Shard {
         self.stats.parked = self.loads.parked() as u64;
         self.stats.reads = self.reads.len() as u64;
         self.stats.window_entries = (self.limits.window_entries_max - self.window_pool.free_count()) as u64;
-        self.stats.held_bytes = self.held_bytes as u64;
+        self.stats.held_bytes = self.aside.held_bytes() as u64;
         self.stats.cursor_lag_bytes = self.cursors.lag_bytes(&self.log);
         self.stats.latched = self.latched;
         let starts_without = !self.boot.is_ready() && self.log.spare_segments() == 0;

@@ -141,6 +141,11 @@ impl Decoder {
         self.phase == Phase::Closed
     }
 
+    /// Bytes that `held` has at most: of a message and a control frame inside.
+    pub const fn held_bytes_max(&self) -> usize {
+        (self.message_bytes_max as usize).saturating_add(CONTROL_BYTES_MAX)
+    }
+
     /// Takes the next item out of `input`, and what is incomplete over into `held`. Call again with the rest of the input
     /// until there is no item. `held` belongs to this connection and changes only here, except that the caller may take
     /// it away while [`Decoder::is_idle`].
@@ -154,7 +159,7 @@ impl Decoder {
         input: &'a mut [u8],
         held: &'a mut Vec<u8>,
     ) -> Result<Decoded<'a>, CloseError> {
-        let held_bytes_max = (self.message_bytes_max as usize).saturating_add(CONTROL_BYTES_MAX);
+        let held_bytes_max = self.held_bytes_max();
         self.drop_lent(held);
         if self.is_idle() && held.capacity() > HELD_KEPT_BYTES_MAX {
             *held = Vec::new();

@@ -305,7 +305,8 @@ impl ConfigLimits {
         within("limits.parked_max", self.parked_max, 1, TABLE_MAX)?;
         let reads_max = tidegate_storage_files::limits::READS_IN_FLIGHT_MAX;
         within("limits.reads_in_flight_max", self.reads_in_flight_max, 1, reads_max)?;
-        within("limits.held_bytes_max", self.held_bytes_max, 256 << 10, 1 << 40)?;
+        // A part of it has to have room for one whole message: that of sessions is half at least.
+        within("limits.held_bytes_max", self.held_bytes_max, 512 << 10, 1 << 40)?;
         within("limits.hello_deadline_ms", self.hello_deadline_ms as usize, 1, 3_600_000)?;
         within("limits.send_stall_ms", self.send_stall_ms as usize, 1, 3_600_000)?;
         within("limits.heartbeat_active_ms", self.heartbeat_active_ms as usize, 100, 3_600_000)?;

@@ -7,6 +7,7 @@ use crate::port::{Claims, MeshPort, TokenError, TokenVerifier};
 use crate::shard::ShardSetup;
 use tidegate_domain::Route;
 use tidegate_ids::{Attempt, DeviceId, Incarnation, LogId, Now, ShardIndex, UserId, WallMs};
+use tidegate_schema::CloseCode;
 use tidegate_storage_log::{Appender, AppenderConfig, AppenderStart, LogIdentity};
 
 const LOG: LogId = LogId { epoch: 1, shard: ShardIndex(0) };
@@ -45,6 +46,10 @@ impl TokenVerifier for NoTokens {
 }
 
 fn shard() -> Shard {
+    shard_of(ShardLimits::default())
+}
+
+fn shard_of(limits: ShardLimits) -> Shard {
     let ends = [LogEnd { log: LOG, end: Default::default() }];
     let seeds = Recovery::new(Route::new(1), None).finish(&ends, &[(1, 1)]);
     let identity = LogIdentity { log: LOG, ..LogIdentity::default() };
@@ -52,7 +57,7 @@ fn shard() -> Shard {
     let mut shard = Shard::new(ShardSetup {
         index: ShardIndex(0),
         route: Route::new(1),
-        limits: ShardLimits::default(),
+        limits,
         tokens: Box::new(NoTokens),
         seed: 7,
         incarnation: Incarnation(1),
@@ -66,8 +71,12 @@ fn shard() -> Shard {
 
 /// The mesh's part of a hand-over of user 5's device 3.
 fn frame() -> Vec<u8> {
+    frame_of(KEY)
+}
+
+fn frame_of(key: TransferKey) -> Vec<u8> {
     let request = Request::HandOver {
-        key: KEY,
+        key,
         origin: Origin { user: UserId(5), device: DeviceId(3), ..Origin::default() },
         attempt: Attempt(1),
         credit: 16,
@@ -119,7 +128,7 @@ fn a_hand_over_whose_socket_has_gone_does_not_take_the_next_one() {
     ring.0.push(frame());
     shard.turn(NOW, &mut ring);
     assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Upgrading));
-    assert_eq!(shard.held_bytes, 0);
+    assert_eq!(shard.aside.held_bytes(), 0);
     assert_eq!(shard.stats().get(Counter::Greeted), 0);
 }
 
@@ -134,5 +143,36 @@ fn a_hand_over_whose_socket_is_closing_does_not_open_it_again() {
     assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Closed));
     tell(&mut shard, Event::Closed { connection: PLACE }, &mut ring);
     assert!(shard.connections.get(PLACE).is_none());
-    assert_eq!(shard.held_bytes, 0);
+    assert_eq!(shard.aside.held_bytes(), 0);
+}
+
+/// What came behind a `Hello` was copied at the user's home without a look at the limit, and what waited there for its socket
+/// was counted nowhere.
+#[test]
+fn what_is_handed_over_is_counted_until_it_expires_and_refused_at_the_limit() {
+    let leftover_bytes = b"behind".len();
+    let mut shard = shard_of(ShardLimits { held_bytes_max: 8, ..ShardLimits::default() });
+    let mut ring = Ring(vec![frame()]);
+    shard.turn(NOW, &mut ring);
+    assert_eq!(shard.stats().held_bytes, leftover_bytes as u64);
+    // There is no room for another.
+    tell(&mut shard, Event::Adopted { connection: PLACE, key: TransferKey(10) }, &mut ring);
+    ring.0.push(frame_of(TransferKey(10)));
+    shard.turn(NOW, &mut ring);
+    assert_eq!(sent_close(&mut shard), Some(CloseCode::TRY_AGAIN.0));
+    assert_eq!(shard.stats().held_bytes, leftover_bytes as u64);
+    shard.expire_adoptions(NOW.monotonic.after(ADOPTION_NS_MAX));
+    assert_eq!(shard.stats().held_bytes, 0);
+}
+
+/// The code of the close frame that is the last thing sent.
+fn sent_close(shard: &mut Shard) -> Option<u16> {
+    let sent = std::iter::from_fn(|| shard.poll_output()).filter_map(|output| match output {
+        Output::Send { buffer, .. } => Some(buffer),
+        _ => None,
+    });
+    match &sent.last()?[..] {
+        [0x88, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    }
 }

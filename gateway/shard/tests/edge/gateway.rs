@@ -65,6 +65,15 @@ pub fn token(user: u64, class: &str) -> String {
     format!("{user} {class} {}", u64::MAX)
 }
 
+/// The request for an upgrade.
+pub fn upgrade(path: &str) -> Vec<u8> {
+    let (key, protocols) = ([7; 16], &["tidegate.v1"][..]);
+    let mut request = Vec::new();
+    client::request(&mut request, &client::Request { host: "edge", path, key, protocols, fields: &[] })
+        .unwrap();
+    request
+}
+
 /// One socket, as the shell sees it.
 #[derive(Default)]
 pub struct Socket {
@@ -79,7 +88,8 @@ pub struct Socket {
     pub frames: Vec<(FrameHeader, Vec<u8>)>,
     pub pongs: Vec<Vec<u8>>,
     pub closed: Option<u16>,
-    heard: Vec<u8>,
+    /// What came that answers no upgrade.
+    pub heard: Vec<u8>,
     decoder: Option<(Decoder, Vec<u8>)>,
 }
 
@@ -299,14 +309,21 @@ impl Gateway {
 
     /// The same, in the place of one that is closed.
     pub fn open_at(&mut self, id: u32, path: &str) -> u32 {
+        self.accept_at(id);
+        assert!(self.receive(id, &upgrade(path)));
+        id
+    }
+
+    /// A socket that has asked for nothing yet.
+    pub fn accept(&mut self) -> u32 {
+        self.next += 1;
+        self.accept_at(self.next);
+        self.next
+    }
+
+    fn accept_at(&mut self, id: u32) {
         self.sockets.insert(id, Socket::default());
         self.tell(Event::Accepted { connection: ConnectionId(id) });
-        let (key, protocols) = ([7; 16], &["tidegate.v1"][..]);
-        let mut request = Vec::new();
-        client::request(&mut request, &client::Request { host: "edge", path, key, protocols, fields: &[] })
-            .unwrap();
-        assert!(self.receive(id, &request));
-        id
     }
 
     /// A frame in a message of its own.

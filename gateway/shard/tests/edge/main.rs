@@ -5,6 +5,7 @@
 mod erasing;
 mod gateway;
 mod lists;
+mod strangers;
 
 use gateway::{Gateway, MASK, token};
 use tidegate_ids::{ClientId, CommandNumber, ConversationId, Sequence, UserId};
