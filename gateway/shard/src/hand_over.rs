@@ -70,13 +70,13 @@ impl Shard {
         self.outputs.push_back(Output::HandOver { connection: id, to: home, key });
     }
 
-    pub(crate) fn on_handed_over(&mut self, id: ConnectionId, sent: bool) {
+    /// A hand-over has left, or its target has no place for it: then the peer is told to back off.
+    pub(crate) fn on_handed_over(&mut self, id: ConnectionId, sent: bool, turn: &mut Turn<'_>) {
         if sent {
             self.stats.count(Counter::HandedOver);
             self.forget(id);
-        } else if self.connections.get(id).is_some() {
-            self.set_phase(id, Phase::Closed);
-            self.outputs.push_back(Output::Close { connection: id });
+        } else if self.connections.get(id).is_some_and(|one| matches!(one.phase, Phase::Leaving(_))) {
+            self.refuse_connection(id, turn);
         }
     }
 
@@ -127,11 +127,17 @@ impl Shard {
     /// Both parts of a hand-over are there. The socket may have gone meanwhile, and its place may be another's.
     fn adopt(&mut self, id: ConnectionId, key: TransferKey, part: HandedOver, turn: &mut Turn<'_>) {
         let HandedOver { greeting, leftover, .. } = part;
+        // It counts already.
+        let is_full = self.connections.count() > self.limits.connections_max;
         let waits = |connection: &&mut Connection| connection.phase == Phase::Leaving(key);
         let Some(connection) = self.connections.get_mut(id).filter(waits) else {
             return self.aside.remove(Share::Devices, leftover.map_or(0, |leftover| leftover.capacity()));
         };
         let Some(leftover) = leftover else { return self.refuse_leftover(id) };
+        if is_full {
+            self.aside.remove(Share::Devices, leftover.capacity());
+            return self.refuse_connection(id, turn);
+        }
         connection.phase = Phase::Greeting;
         connection.greeting = Some(Box::new(greeting));
         connection.share = Share::Devices;

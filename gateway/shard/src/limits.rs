@@ -142,7 +142,7 @@ pub const CONVERSATION_ROWS_MAX: usize = 50;
 /// Limits and choices an operator may set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardLimits {
-    /// Sockets of this shard. More are closed with 4029.
+    /// Sockets of this shard. More are closed at once if they come from outside, with 4029 if from another shard.
     pub connections_max: usize,
     /// Bytes of a frame in the mesh, at most half a ring. Larger commands get `TOO_LARGE`; answers end early.
     pub mesh_frame_bytes_max: usize,

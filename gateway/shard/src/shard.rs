@@ -190,7 +190,7 @@ impl Shard {
         match event {
             Event::Accepted { connection } => self.on_accepted(connection, turn),
             Event::Adopted { connection, key } => self.on_adopted(connection, key, turn),
-            Event::HandedOver { connection, sent } => self.on_handed_over(connection, sent),
+            Event::HandedOver { connection, sent } => self.on_handed_over(connection, sent, turn),
             Event::Bytes { connection, bytes } => self.on_bytes(connection, bytes, turn),
             Event::Ended { connection } => self.on_ended(connection, turn),
             Event::Closed { connection } => self.on_closed(connection, turn),

@@ -176,3 +176,53 @@ fn sent_close(shard: &mut Shard) -> Option<u16> {
         _ => None,
     }
 }
+
+/// A socket that its target had no slot for was closed without a word, and its peer came back after a second.
+#[test]
+fn a_hand_over_that_its_target_cannot_take_is_told_to_back_off() {
+    let (mut shard, mut ring) = (shard(), Ring::default());
+    tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+    tell(&mut shard, Event::HandedOver { connection: PLACE, sent: false }, &mut ring);
+    assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Closing));
+    assert_eq!(sent_close(&mut shard), Some(CloseCode::TOO_MANY_CONNECTIONS.0));
+    assert_eq!(shard.stats().get(Counter::ConnectionsRefused), 1);
+}
+
+/// The deadline had closed it meanwhile: it was closed once more.
+#[test]
+fn a_hand_over_that_fails_while_its_socket_is_closing_closes_it_once() {
+    let (mut shard, mut ring) = (shard(), Ring::default());
+    tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+    tell(&mut shard, Event::Ended { connection: PLACE }, &mut ring);
+    tell(&mut shard, Event::HandedOver { connection: PLACE, sent: false }, &mut ring);
+    let outputs = std::iter::from_fn(|| shard.poll_output());
+    assert_eq!(outputs.filter(|output| matches!(output, Output::Close { .. })).count(), 1);
+}
+
+/// `connections_max` was looked at only where a socket was accepted.
+#[test]
+fn a_full_shard_adopts_nobody_and_says_so() {
+    for socket_first in [true, false] {
+        let mut shard = shard_of(ShardLimits { connections_max: 1, ..ShardLimits::default() });
+        let mut ring = Ring::default();
+        tell(&mut shard, Event::Accepted { connection: ConnectionId(1) }, &mut ring);
+        if socket_first {
+            tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+        }
+        ring.0.push(frame());
+        shard.turn(NOW, &mut ring);
+        if !socket_first {
+            tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+        }
+        assert_eq!(sent_close(&mut shard), Some(CloseCode::TOO_MANY_CONNECTIONS.0));
+        let stats = shard.stats();
+        assert_eq!((stats.get(Counter::ConnectionsRefused), stats.held_bytes, stats.sockets), (1, 0, 2));
+        // With a place again the next is taken.
+        tell(&mut shard, Event::Closed { connection: PLACE }, &mut ring);
+        tell(&mut shard, Event::Closed { connection: ConnectionId(1) }, &mut ring);
+        tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+        ring.0.push(frame());
+        shard.turn(NOW, &mut ring);
+        assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Greeting));
+    }
+}
