@@ -8,7 +8,7 @@ use tidegate_schema::{
     SkipReason, Stamp,
 };
 use tidegate_tests_e2e::limits::{LOOK_INTERVAL, WAIT};
-use tidegate_tests_e2e::{Acknowledged, Arrived, Gateway, OwnedFrame, Wire, get, message};
+use tidegate_tests_e2e::{Arrived, Gateway, OwnedFrame, Wire, get, message};
 
 pub(super) const AUTHOR: UserId = UserId(1001);
 const OTHER: UserId = UserId(1002);
@@ -198,13 +198,10 @@ impl Story {
         }
     }
 
-    /// What was acknowledged in a conversation.
-    fn of(&self, conversation: ConversationId) -> impl Iterator<Item = Acknowledged> {
+    /// What was acknowledged in a conversation, and with what.
+    fn of(&self, conversation: ConversationId) -> impl Iterator<Item = (SendAck, &[u8])> {
         let own = self.sent.iter().filter(move |sent| sent.conversation == conversation);
-        own.filter_map(|sent| {
-            let (conversation, message) = (sent.conversation, sent.message.clone());
-            Some(Acknowledged { conversation, ack: sent.ack?, message })
-        })
+        own.filter_map(|sent| Some((sent.ack?, &sent.message[..])))
     }
 
     /// A conversation from its beginning to its head; nothing if it is refused for now.
@@ -261,7 +258,7 @@ impl Story {
                 Err(other) => panic!("{sequence:?} is skipped as {other:?}"),
             }
         }
-        for Acknowledged { ack, message, .. } in self.of(conversation) {
+        for (ack, message) in self.of(conversation) {
             if self.erased.contains(&(conversation, ack.sequence)) {
                 continue;
             }
@@ -280,7 +277,7 @@ impl Story {
     pub(super) fn first_of_group(&self) -> (ConversationId, Sequence) {
         let group = self.group.expect("it was created");
         let first = self.of(group).next().expect("it was acknowledged");
-        (group, first.ack.sequence)
+        (group, first.0.sequence)
     }
 }
 
