@@ -143,18 +143,15 @@ pub fn recover_log(
 }
 
 /// After a kill, the last batch may be in the page cache only: read well, and lost with the next power cut. A batch is
-/// written after the one before is synced, so only the last segment, and the one before it at a roll, can hold such.
+/// written after the one before is synced, so only the last segment, and the one before it at a roll, can hold such. A seal
+/// is a batch like any other: the header of the next segment will say that it is there.
 fn make_durable(dir: &DataDir, log: LogId, segments: &[u32], recovered: &Recovered) -> Result<(), FileError> {
-    if !recovered.unclean {
-        return Ok(());
-    }
     // A segment whose first write was torn stays, and only what is left of that write tells it from one that was emptied.
-    for &torn in segments.iter().filter(|number| **number > recovered.end().segment) {
+    // Without one the log ends with its seal, and what lies behind that is a spare.
+    let is_torn = |number: &&u32| recovered.unclean && **number > recovered.end().segment;
+    for &torn in segments.iter().filter(is_torn) {
         let path = layout::segment(dir.path(), log, torn);
         File::open(&path).and_then(|file| file.sync_data()).map_err(FileError::on("sync", &path))?;
-    }
-    if recovered.previous == PreviousEnd::default() {
-        return Ok(());
     }
     for extent in recovered.extents.iter().rev().take(2) {
         let path = layout::segment(dir.path(), log, extent.segment);

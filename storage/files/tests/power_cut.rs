@@ -121,6 +121,27 @@ fn what_recovery_gave_out_survives() {
     });
 }
 
+/// The same with a seal, of a roll or of a clean stop. The next segment's header, which is synced, says that the seal is
+/// there: were it gone after the power cut, it would count as damage for good.
+#[test]
+fn a_seal_that_recovery_found_survives() {
+    with_volume(|volume| {
+        let mut journal = open(volume, &options(1));
+        journal.append(0, stream(), b"committed");
+        journal.commit();
+        journal.seal_without_sync();
+        let mut journal = open(volume, &options(1));
+        assert!(!journal.logs[0].recovered.unclean, "a kill takes no seal from the page cache");
+        let mut kept = journal.recovered.clone();
+        kept.push(journal.append(0, stream(), b"behind the seal"));
+        journal.commit();
+        cut(volume, journal);
+        let journal = open(volume, &options(1));
+        assert_eq!(journal.logs[0].recovered.damage, []);
+        assert_eq!(journal.recovered, kept);
+    });
+}
+
 #[test]
 fn a_secret_survives_once_it_was_used() {
     with_volume(|volume| {
