@@ -119,6 +119,7 @@ impl DataDir {
             manifest.restored = false;
         }
         let (leftovers, useless) = reconcile(&mut manifest, &mut survey, options.segment_bytes);
+        layout::sync_names(path, before.current_logs().chain(manifest.segments.values().copied()))?;
         if manifest != before {
             manifest::store(path, &manifest)?;
         }

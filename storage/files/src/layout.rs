@@ -3,6 +3,7 @@
 
 use crate::error::FileError;
 use crate::limits::SEGMENT_NUMBER_MAX;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,17 @@ pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
 /// Makes the entries of `directory` durable.
 pub(crate) fn sync_dir(directory: &Path) -> Result<(), FileError> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(FileError::on("sync directory", directory))
+}
+
+/// Makes durable what a start found under its name: in the directory, among the snapshots, in the directories of `logs`. The
+/// run that gave a name may have been killed before it synced the directory.
+pub(crate) fn sync_names(root: &Path, logs: impl Iterator<Item = LogId>) -> Result<(), FileError> {
+    let mut directories = BTreeSet::from([root.to_path_buf(), root.join(LOGS), snapshot_dir(root)]);
+    for log in logs {
+        directories.insert(root.join(LOGS).join(log.epoch.to_string()));
+        directories.insert(log_dir(root, log));
+    }
+    directories.iter().filter(|directory| directory.is_dir()).try_for_each(|directory| sync_dir(directory))
 }
 
 /// Makes `directory` and what leads to it, each entry durable before the next is made in it.

@@ -119,6 +119,12 @@ impl Manifest {
         })
     }
 
+    /// The logs that are written to.
+    pub(crate) fn current_logs(&self) -> impl Iterator<Item = LogId> + '_ {
+        let epoch = self.current().number;
+        self.logs().filter(move |log| log.epoch == epoch)
+    }
+
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let version = if self.lost.is_empty() { WITHOUT_LOST } else { FORMAT_VERSION };

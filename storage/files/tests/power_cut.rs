@@ -4,6 +4,7 @@
 mod journal;
 
 use journal::{Journal, Kept, options, sums};
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -139,6 +140,41 @@ fn a_seal_that_recovery_found_survives() {
         let journal = open(volume, &options(1));
         assert_eq!(journal.logs[0].recovered.damage, []);
         assert_eq!(journal.recovered, kept);
+    });
+}
+
+/// Gives a file of a durable directory its name once more, as a replacement does whose process is killed before it syncs the
+/// directory.
+fn rename_without_sync(path: &Path) {
+    let temporary = path.with_extension("tmp");
+    std::fs::rename(path, &temporary).unwrap();
+    File::open(path.parent().unwrap()).unwrap().sync_all().unwrap();
+    std::fs::rename(&temporary, path).unwrap();
+}
+
+/// A gateway was killed after it had renamed what it wrote and before it synced the directory. The next start finds it under
+/// its name and builds on it: what is told to clients, what segments are dropped for, where messages go. Then the power fails.
+#[test]
+fn what_a_start_found_under_its_name_keeps_it() {
+    with_volume(|volume| {
+        let path = volume.path().join("deep/data");
+        let mut journal = open(volume, &options(2));
+        sums::fill(&mut journal, 150);
+        let (segments, covered) = sums::closed(&journal, usize::MAX);
+        let plan = SnapshotPlan { memory_bytes: 2048, ..SnapshotPlan::new(&segments, covered, None) };
+        let mut snapshots = Snapshots::open(&journal.dir).unwrap();
+        snapshots.reserve(0);
+        snapshots.build(&plan, &mut sums::Sums::default(), &AtomicBool::new(false)).unwrap();
+        drop((snapshots, journal));
+        let names = ["MANIFEST", "snapshot/1.snap", "log/1/0/1.seg"].map(|name| path.join(name));
+        for name in &names {
+            drop(DataDir::open(&path, &options(2)).unwrap());
+            rename_without_sync(name);
+            drop(DataDir::open(&path, &options(2)).unwrap());
+            volume.cut_power().unwrap();
+            volume.restart().unwrap();
+            assert!(name.exists(), "{}", name.display());
+        }
     });
 }
 
