@@ -120,13 +120,15 @@ impl Shard {
         }
     }
 
-    /// Appends a record to a user's stream; nothing has changed if there is no room.
+    /// Appends a record to a user's stream; nothing has changed if there is no room. It is stamped with the time of the turn,
+    /// which retention counts from.
     pub(crate) fn try_append_user(&mut self, user: UserId, record: &UserRecord) -> Result<(), AppendError> {
         let stream = StreamId::user(user);
         let prev = self.streams.user_link(&stream);
         let kind = write_user(record, &mut self.scratch);
         let appended = self.log.append(&NewRecord {
             stream,
+            time: self.last_wall,
             kind: kind as u16,
             links: Links { prev, jump: Location::NONE },
             body_parts: &[&self.scratch],
@@ -180,7 +182,7 @@ impl Shard {
 
     /// Writes a user's folded state; their chain of records starts anew behind it. After the log has failed, what only
     /// memory holds of their ranges is kept in memory.
-    pub(crate) fn write_user_state(&mut self, id: UserId, time: WallMs) -> bool {
+    pub(crate) fn write_user_state(&mut self, id: UserId) -> bool {
         if self.latched {
             self.keep_ranges(id);
             return true;
@@ -192,7 +194,7 @@ impl Shard {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         write_user_state(&hot.user, &mut bytes);
-        let stream = StreamId::user(id);
+        let (stream, time) = (StreamId::user(id), self.last_wall);
         let state = self.append_state(stream, RecordKind::UserState, Sequence(0), time, &bytes);
         self.scratch = bytes;
         let Some(state) = state else { return false };

@@ -436,7 +436,7 @@ impl Shard {
         let is_large = |hot: &HotUser| hot.entries() > STATE_ENTRIES_MAX;
         let may_go = |hot: &HotUser| hot.sessions.is_empty() && (has_place || !is_large(hot));
         let Some(id) = self.streams.users.victim(may_go) else { return false };
-        if self.needs_state(id) && !self.write_user_state(id, tidegate_ids::WallMs(0)) {
+        if self.needs_state(id) && !self.write_user_state(id) {
             return false;
         }
         let gone = self.streams.users.remove(&id);

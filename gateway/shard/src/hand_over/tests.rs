@@ -6,7 +6,9 @@ use crate::mesh_frame::Origin;
 use crate::port::{Claims, MeshPort, TokenError, TokenVerifier};
 use crate::shard::ShardSetup;
 use tidegate_domain::Route;
-use tidegate_ids::{Attempt, DeviceId, Incarnation, LogId, Now, ShardIndex, UserId, WallMs};
+use tidegate_ids::{
+    Attempt, DeviceId, Incarnation, Location, LogId, Now, ShardIndex, StreamId, UserId, WallMs,
+};
 use tidegate_schema::CloseCode;
 use tidegate_storage_log::{Appender, AppenderConfig, AppenderStart, LogIdentity};
 
@@ -225,4 +227,24 @@ fn a_full_shard_adopts_nobody_and_says_so() {
         shard.turn(NOW, &mut ring);
         assert_eq!(shard.connections.get(PLACE).map(|one| one.phase), Some(Phase::Greeting));
     }
+}
+
+/// Users' records and states were stamped with nothing. Retention took them for as old as can be, and let them go as soon as
+/// two snapshots held them, where it is to keep them for days.
+#[test]
+fn what_is_written_of_a_user_says_when() {
+    let (mut shard, mut ring) = (shard(), Ring::default());
+    tell(&mut shard, Event::Adopted { connection: PLACE, key: KEY }, &mut ring);
+    ring.0.push(frame());
+    shard.turn(NOW, &mut ring);
+    let stream = StreamId::user(UserId(5));
+    let check = |shard: &Shard, at: Location, time: WallMs| {
+        let head = shard.log.read(at).map(|record| record.head);
+        assert_eq!(head.map(|head| (head.stream, head.time)), Some((stream, time)));
+    };
+    check(&shard, shard.streams.locator(&stream).last, NOW.wall);
+    let later = Now { wall: WallMs(NOW.wall.0 + 5), ..NOW };
+    shard.turn(later, &mut ring);
+    assert!(shard.write_user_state(UserId(5)));
+    check(&shard, shard.streams.locator(&stream).state, later.wall);
 }
