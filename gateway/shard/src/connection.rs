@@ -1,6 +1,7 @@
 //! A connection: its socket's state, what is unsent, and the decoder of what comes.
 
 use crate::aside::Share;
+use crate::buffers::Buffers;
 use crate::event::{ConnectionId, TransferKey};
 use crate::mesh_frame::Origin;
 use tidegate_domain::RateClass;
@@ -54,7 +55,7 @@ pub(crate) struct Connection {
     pub(crate) held: Vec<u8>,
     /// Where these are counted.
     pub(crate) share: Share,
-    /// What is to be sent.
+    /// What is to be sent: a buffer that is lent while something is.
     pub(crate) out: Vec<u8>,
     /// Bytes of the send in flight, 0 if none is.
     pub(crate) in_flight_bytes: u32,
@@ -131,6 +132,7 @@ pub(crate) struct Connections {
     count: usize,
     /// What has bytes to send, each once.
     pub(crate) to_flush: Vec<ConnectionId>,
+    pub(crate) buffers: Buffers,
     pub(crate) sweep: usize,
 }
 
@@ -176,6 +178,9 @@ impl Connections {
         if !connection.flush_queued {
             connection.flush_queued = true;
             self.to_flush.push(id);
+        }
+        if connection.out.capacity() == 0 {
+            connection.out = self.buffers.take();
         }
         Some(&mut connection.out)
     }

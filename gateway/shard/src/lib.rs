@@ -14,6 +14,7 @@
 mod append;
 mod aside;
 mod boot;
+mod buffers;
 mod building;
 mod bytes;
 mod checkpoint;

@@ -28,6 +28,16 @@ pub const RANGE_BYTES_MAX: usize = 64 * 1024;
 /// Unsent bytes above which a connection is not read (DESIGN 4).
 pub const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of a new buffer for frames and sends: most acknowledgements and pushes of short messages fit, and grow none.
+pub const BUFFER_BYTES_MIN: usize = 512;
+
+/// Bytes of the largest buffer that is kept for reuse: a send of a few pushes. A larger one goes back to the heap.
+pub const BUFFER_BYTES_KEPT_MAX: usize = 64 * 1024;
+
+/// Bytes of all buffers that are kept for reuse: those of a thousand large sends, or of sends to a hundred thousand
+/// connections at once. Past it they go back to the heap.
+pub const BUFFERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Bytes a connection may leave over at its hand-over: what fits one mesh frame beside the head. More closes with 4029.
 pub const LEFTOVER_BYTES_MAX: usize = 64 * 1024;
 

@@ -106,7 +106,6 @@ pub struct Shard {
     pub(crate) scratch: Vec<u8>,
     /// The frame of the mesh that is being handled.
     pub(crate) frame: Vec<u8>,
-    pub(crate) buffers: Vec<Vec<u8>>,
     pub(crate) stats: ShardStats,
     /// The walk that counts open ranges: its next place, and what it has found.
     range_count: (usize, usize),
@@ -114,10 +113,6 @@ pub struct Shard {
     /// The wall clock of the last event or turn.
     pub(crate) last_wall: WallMs,
 }
-
-/// Buffers kept for reuse, and the largest capacity worth keeping: a send of a few pushes.
-const BUFFERS_MAX: usize = 1024;
-const BUFFER_BYTES_KEPT: usize = 64 * 1024;
 
 impl Shard {
     /// A shard that has not started.
@@ -169,7 +164,6 @@ impl Shard {
             encoder: Encoder::new(),
             scratch: Vec::new(),
             frame: Vec::new(),
-            buffers: Vec::new(),
             stats: ShardStats::default(),
             range_count: (0, 0),
             last_second: MonotonicNs(0),
@@ -316,16 +310,12 @@ impl Shard {
 
     /// A buffer for a frame or a send.
     pub(crate) fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        self.connections.buffers.take()
     }
 
     /// Gives a buffer back.
-    pub(crate) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        let worth = buffer.capacity() > 0 && buffer.capacity() <= BUFFER_BYTES_KEPT;
-        if worth && self.buffers.len() < BUFFERS_MAX {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
+        self.connections.buffers.give(buffer);
     }
 
     /// Forgets where streams are that the newest snapshot holds, and asks for one while there is still place.

@@ -107,12 +107,12 @@ impl Shard {
     }
 
     pub(crate) fn flush_one(&mut self, id: ConnectionId, turn: &mut Turn<'_>) {
-        let fresh = self.buffers.pop().unwrap_or_default();
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.in_flight_bytes > 0 || connection.out.is_empty() || connection.phase == Phase::Closed {
-            return self.recycle(fresh);
+            return;
         }
-        let buffer = std::mem::replace(&mut connection.out, fresh);
+        // What is written next has a buffer of its own then, or the connection is idle and owns no heap block.
+        let buffer = std::mem::take(&mut connection.out);
         connection.in_flight_bytes = buffer.len() as u32;
         connection.send_began = turn.now.monotonic;
         self.stats.add(Counter::BytesSent, buffer.len() as u64);
@@ -134,13 +134,8 @@ impl Shard {
         }
         self.read_on(id, turn);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let empty = connection.out.is_empty();
-        if empty {
-            // An idle connection owns no heap block.
-            let spare = std::mem::take(&mut connection.out);
-            let phase = connection.phase;
-            self.recycle(spare);
-            match phase {
+        if connection.out.is_empty() {
+            match connection.phase {
                 Phase::Closing => self.close_now(id, turn),
                 Phase::Greeting => self.try_greet(id, turn),
                 _ => {}
