@@ -20,6 +20,11 @@ impl RetentionPolicy for Days {
     fn keep_after(&self, _stream: &StreamId) -> WallMs {
         WallMs(self.0.0 - KEPT_DAYS * DAY_MS)
     }
+
+    /// State never has to.
+    fn gone_before(&self, _stream: &StreamId) -> WallMs {
+        WallMs(0)
+    }
 }
 
 /// What a pass so many days after they were written does with segments of one user's records alone.
