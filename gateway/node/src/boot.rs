@@ -138,6 +138,8 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Where operators look.
     pub admin: SocketAddr,
+    /// Where the secret came from that tokens are signed with.
+    pub secret: SecretOrigin,
     news: Receiver<News>,
     board: Arc<Board>,
     factory: SegmentFactory,
@@ -166,7 +168,8 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|source| BootError::Listen { address: config.admin, what: "admin", source })?;
     let admin = admin_listener.local_addr().map_err(BootError::system("read the admin address"))?;
-    let secret = load_secret(config)?;
+    // After the addresses are ours: a start that is refused leaves nothing behind.
+    let secret = Secret::load(&config.token, &config.data)?;
     let mut dir = open_directory(config, ground.shards)?;
     let board = Arc::new(Board::new(ground.shards));
     let (news_sender, news) = channel();
@@ -207,6 +210,7 @@ pub fn start(config: &Config) -> Result<Gateway, BootError> {
         listeners,
         listen,
         admin,
+        secret: secret.origin().clone(),
         news,
         board,
         factory,
@@ -260,16 +264,6 @@ fn survey(config: &Config) -> Result<Ground, BootError> {
         ring.memory_needed() / 1024
     );
     Ok(Ground { cpus, shards, ring, limits })
-}
-
-/// After the addresses are ours: a start that is refused leaves nothing behind.
-fn load_secret(config: &Config) -> Result<Secret, BootError> {
-    let secret = Secret::load(&config.token, &config.data)?;
-    if let SecretOrigin::Directory { made } = secret.origin() {
-        let made = if *made { "made a token secret" } else { "tokens are signed with the secret" };
-        tracing::info!("{made} in {}; listening on loopback only", config.data.display());
-    }
-    Ok(secret)
 }
 
 /// Slots beside those that are served.
@@ -477,6 +471,7 @@ impl Gateway {
             listeners,
             listen,
             admin,
+            secret: _,
             news,
             board,
             factory,

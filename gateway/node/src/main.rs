@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use tidegate_node::cli::{Arguments, Command, Serve, Token};
 use tidegate_node::config::{Config, Environment};
-use tidegate_node::token::{Secret, TokenRequest, issue};
+use tidegate_node::token::{Secret, SecretOrigin, TokenRequest, issue};
 use tidegate_node::{boot, chat, clock, logging};
 
 type Failure = Box<dyn std::error::Error>;
@@ -57,9 +57,10 @@ fn serve(flags: &Serve) -> Result<(), Failure> {
     }
     stop_at_a_panic();
     let gateway = boot::start(&config)?;
+    let secret = gateway.secret.clone();
     gateway.serve(|listen, admin| {
         // A closed standard output is no reason to stop serving.
-        let _ = greet(&config, listen, admin);
+        let _ = greet(&config, &secret, listen, admin);
     });
     Ok(())
 }
@@ -73,9 +74,20 @@ fn stop_at_a_panic() {
     }));
 }
 
-fn greet(config: &Config, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
+/// What is printed whatever is logged. A secret that nobody configured is told of at every start: the one that made it may have
+/// ended before it was ready.
+fn greet(
+    config: &Config,
+    secret: &SecretOrigin,
+    listen: SocketAddr,
+    admin: SocketAddr,
+) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let data = config.data.display();
+    if let SecretOrigin::Directory { made } = secret {
+        let made = if *made { "made a token secret" } else { "tokens are signed with the secret" };
+        writeln!(out, "secret: {made} in {data}; listening on loopback only")?;
+    }
     // As this process was called: it may not be in the PATH of whoever reads this.
     let program = std::env::args_os().next().unwrap_or_else(|| "tidegate".into());
     let program = program.display();

@@ -146,6 +146,28 @@ fn it_says_how_to_chat_is_ready_and_stops_cleanly_twice() {
     }
 }
 
+/// It was a line of the log, which a filter hides.
+#[test]
+fn a_secret_that_nobody_configured_is_told_of_whatever_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |secret: Option<&str>| {
+        let mut command = serve(dir.path(), &["--shards", "1"]);
+        command.env("TIDEGATE_LOG__FILTER", "error");
+        secret.map(|secret| command.env("TIDEGATE_TOKEN__SECRET", secret));
+        let gateway = Running::start(command);
+        assert!(gateway.ws.ip().is_loopback());
+        let told = gateway.lines.iter().find_map(|line| line.strip_prefix("secret: ")).map(str::to_owned);
+        assert_eq!(gateway.stop(), Some(0));
+        told
+    };
+    let data = dir.path().display();
+    let expected = |what: &str| Some(format!("{what} in {data}; listening on loopback only"));
+    assert_eq!(start(None), expected("made a token secret"));
+    assert!(dir.path().join("token.secret").is_file());
+    assert_eq!(start(None), expected("tokens are signed with the secret"));
+    assert_eq!(start(Some("0123456789abcdef0123456789abcdef")), None);
+}
+
 #[test]
 fn an_upgrade_is_answered_by_every_shard() {
     let dir = tempfile::tempdir().unwrap();
