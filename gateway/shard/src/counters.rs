@@ -157,7 +157,7 @@ pub struct ShardStats {
     pub hot_users: u64,
     /// Conversations in memory.
     pub hot_conversations: u64,
-    /// Streams known.
+    /// Streams with a locator: not whole in the newest snapshot, or in memory when it was swept.
     pub streams: u64,
     /// Answers that wait for a commit or for room.
     pub pending: u64,

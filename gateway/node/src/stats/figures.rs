@@ -276,16 +276,25 @@ fn visit_streams(measured: &Measured<'_>, each: Each<'_>) {
     let users = measured.of_shard(|shard| shard.hot_users);
     let conversations = measured.of_shard(|shard| shard.hot_conversations);
     let full = measured.of_shard(|shard| u64::from(shard.streams_full));
-    let cold = measured.of_shard(|shard| shard.streams).saturating_sub(users + conversations);
+    let ranges = measured.of_shard(|shard| shard.open_ranges);
+    let located = measured.of_shard(|shard| shard.streams);
     tell(
         each,
         Kind::Gauge,
         &[
-            ("ranges.open", measured.of_shard(|shard| shard.open_ranges), "Open ranges of users in memory."),
+            (
+                "ranges.open_in_memory",
+                ranges,
+                "Open ranges of users in memory; those of other users are not counted.",
+            ),
             ("streams.hot_users", users, "Users in memory."),
             ("streams.hot_conversations", conversations, "Conversations in memory."),
             ("streams.hot", users + conversations, "Streams in memory."),
-            ("streams.cold", cold, "Streams known and not in memory."),
+            (
+                "streams.located",
+                located,
+                "Streams in the table (limits.locators_max): not whole in the newest snapshot, or in memory when it was made.",
+            ),
             (
                 STREAMS_FULL,
                 full,

@@ -8,8 +8,14 @@ use tidegate_shard::{Counter, LargeUsers, ShardStats};
 use tidegate_storage_files::RetentionFigures;
 
 fn stats(sockets: u64) -> ShardStats {
-    let mut stats =
-        ShardStats { sockets, streams: 10, hot_users: 2, hot_conversations: 3, ..ShardStats::default() };
+    let mut stats = ShardStats {
+        sockets,
+        streams: 10,
+        hot_users: 2,
+        hot_conversations: 3,
+        open_ranges: 4,
+        ..ShardStats::default()
+    };
     stats.counters[Counter::Commits as usize] = 4;
     stats.errors[ErrorCode::RateLimited.index()] = 7;
     stats.commit_latency[0] = 3;
@@ -104,7 +110,9 @@ fn json_has_a_total_and_every_shard() {
         assert_eq!(total.pointer(pointer), Some(&expected), "{pointer}");
     };
     check("/sockets", 11.into());
-    check("/streams/cold", 10.into());
+    check("/streams/hot", 10.into());
+    check("/streams/located", 20.into());
+    check("/ranges/open_in_memory", 8.into());
     check("/errors/RATE_LIMITED", 14.into());
     check("/commits/count", 8.into());
     check("/commits/latency/buckets/0/count", 6.into());
@@ -113,6 +121,21 @@ fn json_has_a_total_and_every_shard() {
     check("/commits/latency/p99_us", 524.288.into());
     check("/mesh/depth_bytes_max", 60.into());
     check("/events/commits", 8.into());
+}
+
+/// What is in memory has no place in the table once it was loaded from a snapshot: a difference of both said that a node with a
+/// million streams in its snapshot knew none that was not in memory.
+#[test]
+fn a_full_snapshot_and_an_empty_table_are_told_as_they_are() {
+    let board = Board::new(1);
+    let stats = ShardStats { streams: 3, hot_users: 7, hot_conversations: 2, ..ShardStats::default() };
+    board.publish(0, &Measured { shard: Some(&stats), ..Measured::default() });
+    let json = to_json(&board);
+    let streams = &json["total"]["streams"];
+    assert_eq!((&streams["hot"], &streams["located"]), (&9.into(), &3.into()));
+    assert_eq!(streams.get("cold"), None, "nobody counts that");
+    let text = Exporter::new(Arc::new(board)).render().unwrap();
+    assert!(text.contains("tidegate_streams_located{shard=\"0\"} 3"), "{text}");
 }
 
 #[test]

@@ -342,6 +342,26 @@ fn a_snapshot_that_makes_no_room_is_followed_by_another() {
     assert_eq!((gateway.snapshots_wanted, gateway.swept), (2, 1), "nothing new was folded");
 }
 
+/// A stream that the snapshot holds is counted only while it is in memory, so what is in memory taken from this count says
+/// nothing of how many are not.
+#[test]
+fn the_count_of_streams_is_that_of_the_table_and_a_snapshot_empties_it() {
+    let mut gateway = Gateway::start(ShardLimits { locators_max: 1024, ..ShardLimits::default() });
+    let id = gateway.session(&token(1, "default"), 1);
+    let request = gateway.request(id, &group(1, &invented(1000)[..100]));
+    assert_eq!(gateway.answer(id, request), "GroupCreated");
+    let counted = |gateway: &mut Gateway| {
+        let stats = gateway.stats();
+        (stats.streams, stats.hot_users, stats.hot_conversations)
+    };
+    assert_eq!(counted(&mut gateway), (102, 1, 1));
+    gateway.tell(Event::CloseSegment);
+    let through = *gateway.sealed.last().unwrap();
+    gateway.tell(Event::Snapshot { through });
+    assert_eq!(gateway.swept, 1);
+    assert_eq!(counted(&mut gateway), (2, 1, 1));
+}
+
 fn brief_token(gateway: &Gateway, user: u64, seconds: u64) -> String {
     format!("{user} default {}", gateway.now.wall.0 + 1000 * seconds)
 }

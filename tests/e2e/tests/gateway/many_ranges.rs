@@ -62,7 +62,7 @@ fn a_device_comes_back_to_ten_thousand_conversations() {
     // What the last connection did not acknowledge comes again, and then nothing is open.
     let mut again = Device::resume(&gateway, reader, device.close());
     let end = Instant::now() + WAIT;
-    while gateway.stats().total("ranges.open") > 0 {
+    while gateway.stats().total("ranges.open_in_memory") > 0 {
         assert!(Instant::now() < end, "ranges stay open");
         again.take_all();
         std::thread::sleep(LOOK_INTERVAL);
