@@ -12,8 +12,8 @@ pub use json::render as to_json;
 pub use prometheus::Exporter;
 
 use figures::{
-    ERASURES_PENDING, ERASURES_RECORDS, LARGE_USERS, RECOVERY_DAMAGE, SNAPSHOTS_FAILED, SNAPSHOTS_SET_ASIDE,
-    retention_values,
+    COLD_STREAMS, ERASURES_PENDING, ERASURES_RECORDS, HOT_STREAMS, LARGE_USERS, LOCATED_STREAMS,
+    RECOVERY_DAMAGE, SNAPSHOT_STREAMS, SNAPSHOTS_FAILED, SNAPSHOTS_SET_ASIDE, retention_values,
 };
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -196,7 +196,19 @@ impl Board {
     pub fn process(&self) -> impl Iterator<Item = (&'static Figure, u64)> + '_ {
         let own = PROCESS_FIGURES.iter().zip(self.process.iter().map(|cell| cell.load(Ordering::Relaxed)));
         let retention = self.retention.get().map(|counters| counters.figures()).unwrap_or_default();
-        own.chain(RETENTION_FIGURES.iter().zip(retention_values(&retention)))
+        let cold = core::iter::once((&COLD_STREAMS, self.cold_streams()));
+        own.chain(RETENTION_FIGURES.iter().zip(retention_values(&retention))).chain(cold)
+    }
+
+    /// Streams that are not in memory, at most: every stream is in the newest snapshot or in the table, and some are in both.
+    fn cold_streams(&self) -> u64 {
+        let total = self.total();
+        let sum = |path: &str| {
+            let place = self.figures.iter().position(|figure| figure.path == path);
+            place.map_or(0, |place| total.values[place])
+        };
+        let known = self.process[SNAPSHOT_STREAMS].load(Ordering::Relaxed) + sum(LOCATED_STREAMS);
+        known.saturating_sub(sum(HOT_STREAMS))
     }
 
     /// Whether a figure is not zero in some shard, such as [`figures::LATCHED`].

@@ -33,6 +33,10 @@ pub struct Figure {
 /// The path of the figure that says that a shard is read-only.
 pub const LATCHED: &str = "latched";
 
+/// The paths of the figures that say how many streams are in memory, and how many are in the table.
+pub(super) const HOT_STREAMS: &str = "streams.hot";
+pub(super) const LOCATED_STREAMS: &str = "streams.located";
+
 /// The path of the figure that says that a shard has no segment to append to.
 pub const NO_SEGMENT: &str = "space.no_segment";
 /// Shards whose table of streams is full.
@@ -113,6 +117,15 @@ pub const fn retention_values(figures: &RetentionFigures) -> [u64; RETENTION_FIG
     [passes, rewritten, dropped, damaged, expired, erased, saved_bytes]
 }
 
+/// Of all shards and the newest snapshot together.
+pub(super) const COLD_STREAMS: Figure = process_figure(
+    "streams.cold_at_most",
+    Kind::Gauge,
+    "Streams not in memory: those of the newest snapshot and those of the table, less those in memory; one that both have counts twice",
+);
+
+/// The place of the streams of the newest snapshot among [`PROCESS_FIGURES`].
+pub(super) const SNAPSHOT_STREAMS: usize = 1;
 /// The place of the count of failures among them.
 pub(super) const SNAPSHOTS_FAILED: usize = 4;
 /// The first place of what the start found: damage, losses, whether they were news.
@@ -289,9 +302,9 @@ fn visit_streams(measured: &Measured<'_>, each: Each<'_>) {
             ),
             ("streams.hot_users", users, "Users in memory."),
             ("streams.hot_conversations", conversations, "Conversations in memory."),
-            ("streams.hot", users + conversations, "Streams in memory."),
+            (HOT_STREAMS, users + conversations, "Streams in memory."),
             (
-                "streams.located",
+                LOCATED_STREAMS,
                 located,
                 "Streams in the table (limits.locators_max): not whole in the newest snapshot, or in memory when it was made.",
             ),

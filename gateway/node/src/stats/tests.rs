@@ -130,10 +130,15 @@ fn a_full_snapshot_and_an_empty_table_are_told_as_they_are() {
     let board = Board::new(1);
     let stats = ShardStats { streams: 3, hot_users: 7, hot_conversations: 2, ..ShardStats::default() };
     board.publish(0, &Measured { shard: Some(&stats), ..Measured::default() });
+    assert_eq!(to_json(&board)["streams"]["cold_at_most"], 0, "without a snapshot all are in memory");
+    board.process[figures::SNAPSHOT_STREAMS].store(1_000_000, std::sync::atomic::Ordering::Relaxed);
     let json = to_json(&board);
     let streams = &json["total"]["streams"];
     assert_eq!((&streams["hot"], &streams["located"]), (&9.into(), &3.into()));
-    assert_eq!(streams.get("cold"), None, "nobody counts that");
+    assert_eq!(
+        json["streams"]["cold_at_most"], 999_994,
+        "one that the snapshot and the table have counts twice"
+    );
     let text = Exporter::new(Arc::new(board)).render().unwrap();
     assert!(text.contains("tidegate_streams_located{shard=\"0\"} 3"), "{text}");
 }
