@@ -16,6 +16,7 @@ pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod damage;
 mod large_users;
 pub mod limits;
 pub mod logging;

@@ -7,6 +7,7 @@
 mod outputs;
 
 use crate::clock::Clock;
+use crate::damage::words;
 use crate::limits::{
     COMPLETIONS_PER_TURN, DAMAGE_LINE_INTERVAL_NS, PUBLISH_INTERVAL_MS, SUSPICION_INTERVAL_NS,
 };
@@ -419,8 +420,9 @@ impl Core {
         }
         while let Some(reply) = self.scans.take() {
             if let Some(damage) = reply.damage {
-                let Damage { kind, segment, from, to } = damage;
-                self.tell_damage(now, &format_args!("segment {segment}, bytes {from} to {to}: {kind:?}"));
+                let Damage { segment, from, to, .. } = damage;
+                let words = words(&damage);
+                self.tell_damage(now, &format_args!("segment {segment}, bytes {from} to {to}: {words}"));
             }
             let token = ReadToken(reply.token);
             let event = Event::ReadDone { token, records: reply.records, result: Ok(reply.end) };

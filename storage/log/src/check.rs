@@ -20,7 +20,7 @@ pub fn check_rewritten<M: Medium>(raw: &mut M, segment: u32) -> Result<Option<Ve
     let mut damage = Vec::new();
     let mut note = |is_sound: bool, kind, from: u64, to: u64| {
         if !is_sound {
-            damage.push(Damage { kind, segment, from: from as u32, to: to as u32 });
+            damage.push(Damage::new(kind, segment, from as u32, to as u32));
         }
     };
     let header_bytes = SEGMENT_HEADER_BYTES as u64;

@@ -144,6 +144,27 @@ pub struct Damage {
     pub from: u32,
     /// Behind the last byte concerned.
     pub to: u32,
+    /// If it is one record whose head is sound, lost or not: its stream and sequence, 0 without one.
+    pub record: Option<(StreamId, Sequence)>,
+}
+
+impl Damage {
+    /// Of what is no record, or nobody knows which.
+    #[must_use]
+    pub const fn new(kind: DamageKind, segment: u32, from: u32, to: u32) -> Self {
+        Self { kind, segment, from, to, record: None }
+    }
+
+    /// What a sentence calls the record that was hit: `a record of conversation 3:1003 (sequence 5)`, as far as it is known.
+    #[must_use]
+    pub fn record_name(&self) -> impl fmt::Display + use<> {
+        let record = self.record;
+        fmt::from_fn(move |f| match record {
+            Some((stream, Sequence(0))) => write!(f, "a record of {stream}"),
+            Some((stream, sequence)) => write!(f, "a record of {stream} (sequence {sequence})"),
+            None => f.write_str("a record"),
+        })
+    }
 }
 
 /// What damage hit.

@@ -122,7 +122,7 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
 
     /// A listed segment that is gone.
     pub(crate) fn note_missing(&mut self, segment: u32) {
-        self.out.note(Damage { kind: DamageKind::Segment, segment, from: 0, to: 0 });
+        self.out.note(Damage::new(DamageKind::Segment, segment, 0, 0));
         self.out.lose(Loss::whole(segment));
     }
 
@@ -132,7 +132,7 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
             return header.previous.batch.next();
         }
         let to = SEGMENT_HEADER_BYTES as u32;
-        self.out.note(Damage { kind: DamageKind::SegmentHeader, segment: one.segment, from: 0, to });
+        self.out.note(Damage::new(DamageKind::SegmentHeader, one.segment, 0, to));
         self.expected.unwrap_or_else(|| {
             let ahead = look_ahead(&mut self.window, one.block, one.bytes, one.block);
             ahead.first.unwrap_or(BatchNumber::FIRST)
@@ -240,7 +240,7 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
         let unreadable = core::mem::take(&mut self.window.unreadable);
         for stretch in unreadable.chunk_by(|one, next| *next == *one + BLOCK_BYTES_MIN) {
             let (from, to) = (stretch[0], stretch[stretch.len() - 1] + BLOCK_BYTES_MIN);
-            self.out.note(Damage { kind: DamageKind::Unreadable, segment, from, to });
+            self.out.note(Damage::new(DamageKind::Unreadable, segment, from, to));
             if open_end.is_some_and(|end| to > end) {
                 self.out.lose(Loss { segment, from, to, record: None });
             }
@@ -258,7 +258,7 @@ pub(crate) fn note_gone(
 ) {
     let (first, last) = (numbers.start, BatchNumber(numbers.end.0 - 1));
     let (from, to) = (range.start, range.end);
-    out.note(Damage { kind: DamageKind::Batches { first, last }, segment, from, to });
+    out.note(Damage::new(DamageKind::Batches { first, last }, segment, from, to));
     out.lose(Loss { segment, from, to, record: None });
     observer.gone(range, numbers);
     observer.lost(&Lost { segment, from, to, what: LostWhat::Batches { first, last } });

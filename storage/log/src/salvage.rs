@@ -60,7 +60,7 @@ fn salvage_batch<M: Medium>(
 ) {
     let bytes = window.slice(header.offset, header.length as usize);
     let kind = if header.kind == BatchKind::Records { DamageKind::Batch } else { DamageKind::Footer };
-    out.note(Damage { kind, segment: header.segment, from: header.offset, to: header.end() as u32 });
+    out.note(Damage::new(kind, header.segment, header.offset, header.end() as u32));
     observer.batch(header, bytes, false);
     if header.kind != BatchKind::Records {
         return;
@@ -69,23 +69,25 @@ fn salvage_batch<M: Medium>(
         let location = Location::new(header.segment, header.offset + stretch.start as u32);
         let to = header.offset + stretch.end as u32;
         let bytes = &bytes[stretch];
-        let mut note = |kind| out.note(Damage { kind, segment: header.segment, from: location.offset, to });
+        let mut note = |kind, record| {
+            out.note(Damage { record, ..Damage::new(kind, header.segment, location.offset, to) });
+        };
         match whole_record(bytes, location) {
             // A repair has said so before.
             Some((record, _)) if record.is_lost() => observer.lost(&given_up(&record)),
             Some((record, has_links)) => {
                 if !has_links {
-                    note(DamageKind::Links);
+                    note(DamageKind::Links, Some((record.head.stream, record.head.sequence)));
                 }
                 out.records += 1;
                 observer.record(&record, has_links);
             }
             None => {
-                note(DamageKind::Record);
-                let head = checked_len(bytes).filter(|len| *len == bytes.len()).and(bytes.first_chunk());
-                let record = head.map(parse_head).map(|head| (head.stream, head.sequence));
+                let left = remnant(bytes);
+                let record = left.head.map(|head| (head.stream, head.sequence));
+                note(DamageKind::Record, record);
                 out.lose(Loss { segment: header.segment, from: location.offset, to, record });
-                let what = LostWhat::Record(remnant(bytes));
+                let what = LostWhat::Record(left);
                 observer.lost(&Lost { segment: header.segment, from: location.offset, to, what });
             }
         }

@@ -80,7 +80,7 @@ impl<'m, M: Medium> Scan<'m, M> {
         let mut at = extent.block_bytes;
         if medium.segment_len(extent.segment).is_err() {
             let (kind, from, to) = (DamageKind::Segment, 0, extent.end);
-            found.note(Damage { kind, segment: extent.segment, from, to });
+            found.note(Damage::new(kind, extent.segment, from, to));
             at = extent.end;
         }
         let mut window = Window::new(medium, extent.guard);

@@ -5,7 +5,7 @@ mod harness;
 use harness::{DIRECTORY, Kept, Log, body, identity, recover_all, small, stream};
 use tidegate_ids::Location;
 use tidegate_storage_log::{
-    AppenderConfig, AppenderStart, DamageKind, Loss, Medium, MediumError, MemoryMedium, PreviousEnd,
+    AppenderConfig, AppenderStart, Damage, DamageKind, Loss, Medium, MediumError, MemoryMedium, PreviousEnd,
     RecoverError, Recovered, SegmentExtent, crc32c, recover, recover_after,
 };
 
@@ -190,6 +190,15 @@ fn a_body_that_is_damaged_still_says_which_record_it_was() {
         let (recovered, _) = recover_all(&medium);
         let record = Some((one.stream, one.sequence));
         assert_eq!(recovered.lost, [Loss { segment, from, to, record }]);
+        let named: Vec<_> = recovered.damage.iter().filter(|damage| damage.record.is_some()).collect();
+        assert_eq!(named, [&Damage { record, ..Damage::new(DamageKind::Record, segment, from, to) }]);
+        // The same where it is only the links that are gone.
+        let mut medium = log.medium.clone();
+        medium.segments.get_mut(&segment).expect("there")[from as usize] ^= 1;
+        let (recovered, _) = recover_all(&medium);
+        assert_eq!(recovered.lost, []);
+        let named: Vec<_> = recovered.damage.iter().filter(|damage| damage.record.is_some()).collect();
+        assert_eq!(named, [&Damage { record, ..Damage::new(DamageKind::Links, segment, from, to) }]);
     }
 }
 

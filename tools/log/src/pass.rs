@@ -173,8 +173,8 @@ fn describe(damage: &Damage) -> String {
     let what = match damage.kind {
         DamageKind::SegmentHeader => String::from("the segment's header is damaged"),
         DamageKind::Batch => String::from("a batch is damaged"),
-        DamageKind::Record => String::from("a record is lost"),
-        DamageKind::Links => String::from("the links of a record are damaged"),
+        DamageKind::Record => format!("{} is lost", damage.record_name()),
+        DamageKind::Links => format!("the links of {} are damaged", damage.record_name()),
         DamageKind::Batches { first, last } => format!("batches {first} to {last} are lost"),
         DamageKind::Footer => String::from("the footer is damaged"),
         DamageKind::Unreadable => String::from("the device refuses to read, or a block fails its checksum"),

@@ -112,7 +112,11 @@ fn damage_is_named_and_fails() {
             segment(dir, &kept[at]).write_all_at(b"rot", place).unwrap();
         }
     };
-    check_damaged(rot(50, 100), &["damage: log 1/0: segment", "a record is lost", "expected 5"]);
+    let lost = "a record of conversation 2:1002 (sequence 5) is lost";
+    check_damaged(rot(50, 100), &["damage: log 1/0: segment", lost, "expected 5"]);
+    check_damaged(rot(50, 4), &["the links of a record of conversation 2:1002 (sequence 5) are damaged"]);
+    // Its head is gone, so nobody knows whose it was.
+    check_damaged(rot(50, 40), &["a record is lost", "expected 5"]);
     check_damaged(
         |dir, kept| segment(dir, &kept[0]).write_all_at(b"rot", 16).unwrap(),
         &["header is damaged", "1.seg"],

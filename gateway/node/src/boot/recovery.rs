@@ -1,6 +1,7 @@
 //! Recovery: the newest snapshot, and every log of every epoch behind it walked once, with lines that say how far it is.
 
 use super::BootError;
+use crate::damage::words;
 use crate::large_users::tell_large;
 use crate::snapshots;
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use tidegate_shard::{ClosedSegment, LargeUsers, LogEnd, Recovery, ShardSeed, Sna
 use tidegate_storage_files::{
     DataDir, OpenError, Progress, RecoverError, RecoveredLog, Snapshots, recover_after,
 };
-use tidegate_storage_log::{AppenderStart, Covered, Damage, DamageKind, Loss, PreviousEnd, SegmentExtent};
+use tidegate_storage_log::{AppenderStart, Covered, Damage, Loss, PreviousEnd, SegmentExtent};
 
 /// What recovery found.
 pub(super) struct Recovered {
@@ -228,28 +229,10 @@ fn tell_damage(log: &RecoveredLog) {
     }
     for damage in &recovered.damage {
         let Damage { segment, from, to, .. } = *damage;
-        tracing::error!(log = %log.log, segment, from, to, "a log is damaged: {}", words(damage.kind));
+        tracing::error!(log = %log.log, segment, from, to, "a log is damaged: {}", words(damage));
     }
     let more = recovered.damage_count - recovered.damage.len() as u64;
     if more > 0 {
         tracing::error!(log = %log.log, more, "there is more damage than is listed: see `tidegate-log verify`");
     }
-}
-
-/// What damage has hit, and what that costs.
-fn words(kind: DamageKind) -> String {
-    let words = match kind {
-        DamageKind::SegmentHeader => "the header of a segment; its records are read all the same",
-        DamageKind::Batch => "a batch; its sound records are kept, the others follow one by one",
-        DamageKind::Record => "a record is lost: members who ask for it are told so",
-        DamageKind::Links => "the links of a record; the record is kept",
-        DamageKind::Batches { first, last } => {
-            return format!("batches {} to {}; all their records are lost", first.0, last.0);
-        }
-        DamageKind::Footer => "a footer or a seal; no record is lost",
-        DamageKind::Unreadable => "bytes that the disk does not give; what lies there is lost",
-        DamageKind::Segment => "a whole segment is gone, with all its records",
-        DamageKind::Copy => "one of two copies of a table; nothing is lost",
-    };
-    words.to_owned()
 }
