@@ -15,7 +15,11 @@ use std::time::Instant;
 use tidegate_domain::Generator;
 use tidegate_ids::Sequence;
 use tidegate_storage_files::SegmentReader;
+use tidegate_storage_log::descriptor::FOOTER_ENTRY_BYTES;
 use tidegate_storage_log::{Direction, PackedRecords, PageReader, ReadSpec, crc32c, stored_len};
+
+/// What is read of an index: the offsets of a thousand records of a stream.
+const INDEX_READ_BYTES: usize = 4096;
 
 /// How much to read.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +58,11 @@ pub struct ColdRow {
     pub chained_ns: Median,
     /// Nanoseconds of reading the same records after all have been announced at once.
     pub at_once_ns: Median,
+    /// Nanoseconds of what an index of records in each footer would take: of each segment the list of streams, what the index
+    /// says of one, and the records, announced at once.
+    pub by_index_ns: Median,
+    /// The same, if all lists of streams are in memory.
+    pub by_known_index_ns: Median,
     /// Rounds of reads that waited for each other: the mean, and the most.
     pub rounds: (f64, u32),
     /// Segments that the records of a read lie in: the mean, and the most.
@@ -77,8 +86,22 @@ struct Case {
     bounds: Vec<f64>,
     read_ns: Vec<f64>,
     control_ns: Vec<f64>,
-    at_once_ns: Vec<f64>,
+    /// By [`ColdWay`].
+    cold_ns: [Vec<f64>; COLD_WAYS.len()],
 }
+
+/// How records are read from the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ColdWay {
+    Page,
+    OneAfterTheOther,
+    AtOnce,
+    ByIndex,
+    ByKnownIndex,
+}
+
+const COLD_WAYS: [ColdWay; 5] =
+    [ColdWay::Page, ColdWay::OneAfterTheOther, ColdWay::AtOnce, ColdWay::ByIndex, ColdWay::ByKnownIndex];
 
 struct Reading {
     reader: SegmentReader,
@@ -86,6 +109,8 @@ struct Reading {
     packed: Vec<u8>,
     files: BTreeMap<u32, File>,
     buffer: Vec<u8>,
+    /// As large as the footer of a segment in which every conversation has a record.
+    footer: Vec<u8>,
 }
 
 /// Reads the latest page of random conversations, that of the long one, and single random records of the long one: from the
@@ -96,7 +121,7 @@ struct Reading {
 pub fn run(corpus: &Corpus, work: &Work) -> Result<(Vec<PageRow>, Vec<ColdRow>)> {
     ensure!(work.reads > 0 && work.rounds > 0, "a read and a round at least");
     let dir = corpus.open()?;
-    let mut reading = Reading::new(dir.reader(), &corpus.parts(&dir)?)?;
+    let mut reading = Reading::new(dir.reader(), &corpus.parts(&dir)?, corpus.ends.len())?;
     let mut cases = cases(corpus, work);
     for case in &mut cases {
         case.prepare(&mut reading).context(case.name)?;
@@ -159,10 +184,17 @@ fn bound(spec: &ReadSpec) -> f64 {
 }
 
 impl Reading {
-    fn new(reader: SegmentReader, parts: &[LogFilePart]) -> Result<Self> {
+    fn new(reader: SegmentReader, parts: &[LogFilePart], streams: usize) -> Result<Self> {
         let open = |part: &LogFilePart| Ok((part.segment, File::open(&part.path)?));
         let files = parts.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { reader, pages: PageReader::new(), packed: Vec::new(), files, buffer: vec![0; 128 << 10] })
+        Ok(Self {
+            reader,
+            pages: PageReader::new(),
+            packed: Vec::new(),
+            files,
+            buffer: vec![0; 128 << 10],
+            footer: vec![0; streams * FOOTER_ENTRY_BYTES],
+        })
     }
 
     fn page(&mut self, spec: &ReadSpec) -> Result<tidegate_storage_log::PageEnd> {
@@ -176,12 +208,31 @@ impl Reading {
         Ok(())
     }
 
-    fn announce(&self, places: &[Place]) -> Result<()> {
+    /// Reads records after all have been announced.
+    fn announced(&mut self, places: &[Place]) -> Result<u32> {
         for place in places {
             let bytes = NonZeroU64::new(place.len as u64);
             fadvise(&self.files[&place.segment], place.offset, bytes, Advice::WillNeed)?;
         }
-        Ok(())
+        self.places(places)
+    }
+
+    /// Reads records, oldest first, as with an index in the footer of each of their segments: the newest segment first, and the
+    /// segment before when its records say so. Bytes in the middle of the segments stand for footers and indexes.
+    fn by_index(&mut self, places: &[Place], streams_known: bool) -> Result<u32> {
+        let mut sum = 0;
+        for of_segment in places.chunk_by(|one, next| one.segment == next.segment).rev() {
+            let file = &self.files[&of_segment[0].segment];
+            let middle = file.metadata()?.len() / 2;
+            if !streams_known {
+                file.read_exact_at(&mut self.footer, middle)?;
+                sum ^= crc32c(&self.footer);
+            }
+            let slice = &mut self.buffer[..INDEX_READ_BYTES];
+            file.read_exact_at(slice, middle + self.footer.len() as u64)?;
+            sum ^= self.announced(of_segment)?;
+        }
+        Ok(sum)
     }
 
     fn places(&mut self, places: &[Place]) -> Result<u32> {
@@ -207,7 +258,7 @@ impl Case {
             bounds,
             read_ns: Vec::new(),
             control_ns: Vec::new(),
-            at_once_ns: Vec::new(),
+            cold_ns: Default::default(),
         }
     }
 
@@ -256,29 +307,26 @@ impl Case {
         (self.read_ns, self.control_ns) = (Vec::new(), Vec::new());
     }
 
-    /// Reads from the disk: each read behind its two controls, so that what a device remembers helps none of them alone.
+    /// Reads from the disk, in all ways in turn, so that what a device remembers helps none of them alone.
     fn sample_cold(&mut self, reading: &mut Reading) -> Result<()> {
-        let mut sums = [0.0; 3];
+        let mut sums = [0.0; COLD_WAYS.len()];
         for (index, (spec, places)) in self.specs.iter().zip(&self.places).enumerate() {
-            for turn in 0..3 {
-                let which = (index + turn) % 3;
+            for turn in 0..COLD_WAYS.len() {
+                let way = (index + turn) % COLD_WAYS.len();
                 reading.forget()?;
                 let began = Instant::now();
-                match which {
-                    0 => drop(black_box(reading.page(spec)?)),
-                    1 => drop(black_box(reading.places(places)?)),
-                    _ => {
-                        reading.announce(places)?;
-                        black_box(reading.places(places)?);
-                    }
+                match COLD_WAYS[way] {
+                    ColdWay::Page => drop(black_box(reading.page(spec)?)),
+                    ColdWay::OneAfterTheOther => drop(black_box(reading.places(places)?)),
+                    ColdWay::AtOnce => drop(black_box(reading.announced(places)?)),
+                    ColdWay::ByIndex => drop(black_box(reading.by_index(places, false)?)),
+                    ColdWay::ByKnownIndex => drop(black_box(reading.by_index(places, true)?)),
                 }
-                sums[which] += began.elapsed().as_nanos() as f64;
+                sums[way] += began.elapsed().as_nanos() as f64;
             }
         }
         let count = self.specs.len().max(1) as f64;
-        self.read_ns.push(sums[0] / count);
-        self.control_ns.push(sums[1] / count);
-        self.at_once_ns.push(sums[2] / count);
+        self.cold_ns.iter_mut().zip(sums).for_each(|(all, sum)| all.push(sum / count));
         Ok(())
     }
 
@@ -287,11 +335,14 @@ impl Case {
             let all: BTreeSet<u32> = places.iter().map(|place| place.segment).collect();
             all.len() as u32
         };
+        let cold = |way: ColdWay| Median::of(self.cold_ns[way as usize].iter().copied());
         ColdRow {
             name: self.name,
-            read_ns: Median::of(self.read_ns.iter().copied()),
-            chained_ns: Median::of(self.control_ns.iter().copied()),
-            at_once_ns: Median::of(self.at_once_ns.iter().copied()),
+            read_ns: cold(ColdWay::Page),
+            chained_ns: cold(ColdWay::OneAfterTheOther),
+            at_once_ns: cold(ColdWay::AtOnce),
+            by_index_ns: cold(ColdWay::ByIndex),
+            by_known_index_ns: cold(ColdWay::ByKnownIndex),
             rounds: mean_and_most(self.rounds.iter().copied()),
             segments: mean_and_most(self.places.iter().map(segments)),
         }
@@ -329,6 +380,8 @@ fn cold_table(rows: &[ColdRow]) -> String {
         "all announced at once",
         "× one after the other",
         "× at once",
+        "by an index in each footer",
+        "by one whose list of streams is in memory",
         "rounds, mean · most",
         "segments, mean · most",
     ]);
@@ -340,6 +393,8 @@ fn cold_table(rows: &[ColdRow]) -> String {
             spread(&row.at_once_ns, 0),
             times(&row.read_ns, &row.chained_ns),
             times(&row.read_ns, &row.at_once_ns),
+            spread(&row.by_index_ns, 0),
+            spread(&row.by_known_index_ns, 0),
             format!("{:.1} · {}", row.rounds.0, row.rounds.1),
             format!("{:.1} · {}", row.segments.0, row.segments.1),
         ]);
@@ -387,6 +442,7 @@ mod tests {
         assert!(rows[1].steps.1 <= 50 && rows[2].steps.1 <= 33);
         for row in cold {
             assert!(row.read_ns.low > 0.0 && row.chained_ns.low > 0.0 && row.at_once_ns.low > 0.0, "{row:?}");
+            assert!(row.by_index_ns.low > 0.0 && row.by_known_index_ns.low > 0.0, "{row:?}");
         }
         assert!((1..=20).contains(&cold[0].rounds.1) && (1..=20).contains(&cold[1].rounds.1), "{cold:?}");
         assert_eq!(tables(&all).lines().count(), 5 + 3 + 5);
