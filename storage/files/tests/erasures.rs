@@ -17,7 +17,7 @@ use tidegate_storage_files::{
     load_erasures, recover_all,
 };
 use tidegate_storage_log::{ErasedRanges, RecordHead, RecordState, SequenceRange};
-use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say, noise};
+use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say, copy_folder, noise};
 
 const NOW: WallMs = WallMs(1_800_000_000_000);
 
@@ -126,19 +126,6 @@ fn read(path: &Path, shards: u16) -> Found {
         assert_eq!((log.recovered.damage_count, log.recovered.cut), (0, None), "{}", log.log);
     }
     found
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else if entry.file_name() != "LOCK" {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]
@@ -397,7 +384,7 @@ fn a_crash_at_any_step_forgets_nothing_and_brings_nothing_back() {
         *times += 1;
         if *times <= 3 {
             let name = format!("{kind}-{times}");
-            copy(&data, &temp.path().join(&name));
+            copy_folder(&data, &temp.path().join(&name));
             copies.push((name, is_asked));
         }
     };

@@ -18,7 +18,7 @@ use tidegate_storage_log::{
     Direction, PackedRecords, PageEnd, PageReader, ReadError, ReadSpec, RecordHead, RecordState,
     SegmentHeader, SequenceRange,
 };
-use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say};
+use tidegate_tests_support::{FileSystem, Volume, can_mount_or_say, copy_folder};
 
 const NOW: WallMs = WallMs(1_800_000_000_000);
 const STREAMS: u64 = 6;
@@ -146,19 +146,6 @@ fn check(path: &Path, kept: &[Kept], rules: &Rules, may_be_gone: bool) {
     }
     let known: Vec<_> = kept.iter().map(|one| (one.log, one.location)).collect();
     assert!(found.keys().all(|place| known.contains(place)), "a record was made up");
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else if entry.file_name() != "LOCK" {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn rules() -> Rules {
@@ -367,11 +354,11 @@ fn a_crash_at_any_step_loses_nothing() {
             *times += 1;
             if *times <= 3 {
                 let at = temp.path().join(format!("{kind}-{times}"));
-                copy(&data, &at);
+                copy_folder(&data, &at);
                 if kind == "Written" {
                     // Half of it: the crash came earlier.
                     let half = temp.path().join(format!("Half-{times}"));
-                    copy(&data, &half);
+                    copy_folder(&data, &half);
                     let RetentionStep::Written(segment) = step else { unreachable!() };
                     let log = kept.iter().find(|one| one.location.segment == segment).unwrap().log;
                     let file = half.join(format!("log/{}/{}/{segment}.seg.tmp", log.epoch, log.shard));

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tidegate_ids::{ClientId, ConversationId, DeviceId, Sequence, UserId};
 use tidegate_schema::{Encoder, GroupCreate, List, MessageFields, ServerFrame, SkipReason};
 use tidegate_tests_e2e::{Gateway, Setup, Wire, limits, program};
-use tidegate_tests_support::noise;
+use tidegate_tests_support::{marks_in_folder, noise};
 
 const AUTHOR: UserId = UserId(1001);
 const OTHER: UserId = UserId(1002);
@@ -26,9 +26,6 @@ fn message(number: u64) -> Vec<u8> {
     encoded
 }
 
-/// Bytes that are looked through at a time.
-const PIECE_BYTES: usize = 4096;
-
 /// Which of these bodies lie in any file of a directory.
 fn on_disk(data: &Path, numbers: impl Iterator<Item = u64>) -> BTreeSet<u64> {
     let mut marks = std::collections::BTreeMap::new();
@@ -37,26 +34,7 @@ fn on_disk(data: &Path, numbers: impl Iterator<Item = u64>) -> BTreeSet<u64> {
             marks.insert(<[u8; 16]>::try_from(&body(number)[at..at + 16]).unwrap(), number);
         }
     }
-    let (mut found, mut folders) = (BTreeSet::new(), vec![data.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            // A gateway that runs may have removed it.
-            let Ok(bytes) = std::fs::read(path) else { continue };
-            // Most of a segment is zeroes, and no body has sixteen of them.
-            for at in (0..bytes.len()).step_by(PIECE_BYTES) {
-                let piece = &bytes[at..bytes.len().min(at + PIECE_BYTES + 15)];
-                if piece != &[0; PIECE_BYTES + 15][..piece.len()] {
-                    found.extend(piece.array_windows::<16>().filter_map(|window| marks.get(window)));
-                }
-            }
-        }
-    }
-    found
+    marks_in_folder(data, &marks)
 }
 
 /// `tidegate-log erase` on a directory; what it prints.

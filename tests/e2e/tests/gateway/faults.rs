@@ -21,6 +21,7 @@ use story::{AUTHOR, Device, Story, is_read_only};
 use tidegate_tests_e2e::disk::{FailingDisk, Fault, Operation, Site};
 use tidegate_tests_e2e::limits::{LOOK_INTERVAL, WAIT, cycles};
 use tidegate_tests_e2e::{Gateway, Setup, program};
+use tidegate_tests_support::copy_folder;
 
 /// Faults tried in each test: of each of the kinds that a run makes, one or two.
 const FAULTS: usize = 12;
@@ -92,7 +93,7 @@ impl Beginning {
         let below = disk.below().join("data");
         let mut story = Story::default();
         if let Some((before, told)) = &self.before {
-            copy(before.path(), &below);
+            copy_folder(before.path(), &below);
             story = told.clone();
         }
         let became = match setup(&disk.path().join("data"), self.write_mode).try_start() {
@@ -184,19 +185,6 @@ fn erase(data: &Path, options: &[&str]) -> String {
 
 fn has_erased(data: &Path) -> bool {
     erase(data, &["--list"]).lines().any(|line| line.starts_with("0 pending"))
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// Some of all faults, evenly spread; or the one that the environment names.
