@@ -273,13 +273,18 @@ fn a_starved_slot_can_be_closed() {
 #[test]
 fn echo_a_thousand_connections() {
     const CONNECTIONS: usize = 1000;
+    const WAITING: usize = 120;
     const ROUNDS: usize = 5;
     let config = Config { slots: CONNECTIONS as u32, buffers: 64, buffer_bytes: 128, ..small() };
     let mut rig = Rig::new(&config);
     let address = rig.listen();
+    // So many are there before the first turn that arming their receives fills the submission queue.
+    let (waiting, wait) = std::sync::mpsc::channel();
     let clients = std::thread::spawn(move || {
-        let mut peers: Vec<TcpStream> =
-            (0..CONNECTIONS).map(|_| TcpStream::connect(address).expect("the ring listens")).collect();
+        let connect = |_| TcpStream::connect(address).expect("the ring listens");
+        let mut peers: Vec<TcpStream> = (0..WAITING).map(connect).collect();
+        waiting.send(()).expect("the test waits");
+        peers.extend((WAITING..CONNECTIONS).map(connect));
         for round in 0..ROUNDS {
             for (index, peer) in peers.iter_mut().enumerate() {
                 peer.write_all(&[(index + round) as u8; 96]).expect("a live connection");
@@ -291,6 +296,7 @@ fn echo_a_thousand_connections() {
             }
         }
     });
+    wait.recv().expect("the first of them connect");
     let mut pending: Vec<Vec<u8>> = vec![Vec::new(); CONNECTIONS];
     let mut closed = 0;
     while closed < CONNECTIONS {
