@@ -243,6 +243,7 @@ impl Running {
         }
         if batch.seals {
             self.files.remove(&batch.segment);
+            self.dir.indexes().note(batch.segment, batch.index);
             let extent = *self.extents.last().context("a segment that was written")?;
             let end = PreviousEnd { end: Position::new(extent.segment, extent.end), batch: batch.number };
             self.planner.closed(self.log(), ClosedSegment { extent, end });

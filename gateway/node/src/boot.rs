@@ -398,7 +398,7 @@ impl Wiring<'_> {
             };
             let guard = Guard::new(&self.dir.identity(index).directory);
             let segments = Segments::new(self.dir.block_bytes(), guard);
-            let log = LogId { epoch: self.dir.epoch(), shard: index };
+            let (log, indexes) = (LogId { epoch: self.dir.epoch(), shard: index }, self.dir.indexes());
             let (mesh, peers) = (Rings(mesh), peers.clone());
             let (snapshot, told) = (newest.clone(), told.clone());
             let (board, news) = (Arc::clone(self.board), self.news.clone());
@@ -413,6 +413,7 @@ impl Wiring<'_> {
                     reads,
                     scans,
                     segments,
+                    indexes,
                     log,
                     space,
                     snapshot,

@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::port::Rings;
 use crate::scans::Scans;
-use crate::segments::Segments;
+use crate::segments::{Sealed, Segments};
 use crate::snapshots::{NewSnapshot, Told};
 use crate::space::Space;
 use crate::stats::{Board, Measured, PumpCounters};
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tidegate_ids::{BatchNumber, Location, LogId, MonotonicNs, Now};
 use tidegate_reactor::{Completion, Reactor, RingHandle};
 use tidegate_shard::{ConnectionId, Event, ReadToken, Shard, TICK_MS, TransferKey};
-use tidegate_storage_files::{ReadPool, SnapshotFile, SpareEvent, Spares};
+use tidegate_storage_files::{ReadPool, SealedIndexes, SnapshotFile, SpareEvent, Spares};
 use tidegate_storage_log::{BatchBytes, Damage, ErasedRanges, ReadError};
 
 /// What the main thread tells a shard's thread; a wake of its ring follows.
@@ -72,6 +72,8 @@ pub struct PumpSetup {
     pub scans: Scans,
     /// Its open segments.
     pub segments: Segments,
+    /// What tells readers of the indexes of those that are sealed.
+    pub indexes: SealedIndexes,
     /// The log it writes.
     pub log: LogId,
     /// How full the disk is.
@@ -99,6 +101,7 @@ struct Core {
     reads: ReadPool,
     scans: Scans,
     segments: Segments,
+    indexes: SealedIndexes,
     log: LogId,
     snapshot: Option<Arc<SnapshotFile>>,
     told: Sender<Told>,
@@ -156,6 +159,7 @@ impl Pump {
             reads: setup.reads,
             scans: setup.scans,
             segments: setup.segments,
+            indexes: setup.indexes,
             log: setup.log,
             snapshot: setup.snapshot,
             told: setup.told,
@@ -350,7 +354,8 @@ impl Core {
                 }
             },
             Completion::WriteDone { token, result } => {
-                if let Some(closed) = self.segments.written(result.is_ok()) {
+                if let Some(Sealed { closed, index }) = self.segments.written(result.is_ok()) {
+                    self.indexes.note(closed.extent.segment, index);
                     self.tell_snapshots(Told::Closed(self.log, closed));
                 }
                 let batch = BatchNumber(token);

@@ -6,12 +6,21 @@ use tidegate_ids::{BatchNumber, Position};
 use tidegate_reactor::{LogFile, SyncMode};
 use tidegate_shard::ClosedSegment;
 use tidegate_storage_files::{SegmentFile, WriteMode};
-use tidegate_storage_log::{Guard, PreviousEnd, SegmentExtent, StagedBatch};
+use tidegate_storage_log::{Guard, IndexPlace, PreviousEnd, SegmentExtent, StagedBatch};
 
 struct OpenSegment {
     number: u32,
     file: LogFile,
     mode: SyncMode,
+}
+
+/// A segment that a batch has sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its extent and its end.
+    pub closed: ClosedSegment,
+    /// Where its index lies.
+    pub index: IndexPlace,
 }
 
 /// A shard's segments of this start.
@@ -20,8 +29,8 @@ pub struct Segments {
     written: Vec<SegmentExtent>,
     block_bytes: u32,
     guard: Guard,
-    /// The end of the batch in flight, and its number if it seals.
-    in_flight: Option<(Position, Option<BatchNumber>)>,
+    /// The end of the batch in flight; if it seals, its number and where the index lies.
+    in_flight: Option<(Position, Option<(BatchNumber, IndexPlace)>)>,
 }
 
 impl Segments {
@@ -49,7 +58,7 @@ impl Segments {
     /// The file that a batch goes to. Batches are written one at a time and in order, so older
     /// segments are closed.
     pub fn write(&mut self, batch: &StagedBatch) -> (LogFile, SyncMode) {
-        let seals = batch.seals.then_some(batch.number);
+        let seals = batch.seals.then_some((batch.number, batch.index));
         self.begin(batch.segment, batch.offset, batch.bytes.len(), seals);
         self.open.retain(|open| open.number >= batch.segment);
         let Some(open) = self.open.iter().find(|open| open.number == batch.segment) else {
@@ -59,13 +68,19 @@ impl Segments {
     }
 
     /// A batch is on its way to the disk.
-    pub(crate) fn begin(&mut self, segment: u32, offset: u32, bytes: usize, seals: Option<BatchNumber>) {
+    pub(crate) fn begin(
+        &mut self,
+        segment: u32,
+        offset: u32,
+        bytes: usize,
+        seals: Option<(BatchNumber, IndexPlace)>,
+    ) {
         assert!(self.in_flight.is_none(), "batches are written one at a time");
         self.in_flight = Some((Position::new(segment, offset + bytes as u32), seals));
     }
 
     /// The batch in flight is synced, or has failed. Gives the segment that it sealed.
-    pub fn written(&mut self, synced: bool) -> Option<ClosedSegment> {
+    pub fn written(&mut self, synced: bool) -> Option<Sealed> {
         let (end, seals) = self.in_flight.take().filter(|_| synced)?;
         match self.written.last_mut().filter(|last| last.segment == end.segment) {
             Some(last) => last.end = end.offset,
@@ -77,8 +92,8 @@ impl Segments {
                 guard: self.guard,
             }),
         }
-        let (extent, batch) = (*self.written.last()?, seals?);
-        Some(ClosedSegment { extent, end: PreviousEnd { end, batch } })
+        let (extent, (batch, index)) = (*self.written.last()?, seals?);
+        Some(Sealed { closed: ClosedSegment { extent, end: PreviousEnd { end, batch } }, index })
     }
 
     /// What is synced, from a position on.

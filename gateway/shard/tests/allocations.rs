@@ -35,7 +35,7 @@ const SIZES: Sizes = Sizes {
 
 /// How often every device says something until all is as large as it will be for long: each buffer has been lent for the
 /// largest there is, and a conversation's links have room for 65,535 records, which doubled last at 255 (`storage/log`, `Spine`).
-const WARMING: u64 = 1500;
+const WARMING: u64 = 2500;
 const MEASURED: u64 = 2000;
 
 /// What a device has heard.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tidegate_ids::LogId;
+use tidegate_storage_log::IndexPlace;
 
 /// Changes while the gateway runs: readers on other threads see a segment before its first byte is written, and learn at
 /// their next refresh that one was replaced or removed.
@@ -24,12 +25,20 @@ struct Named {
     log: LogId,
     /// What `changes` was when its file was replaced last.
     version: u64,
+    /// Where its index lies, once that is known.
+    index: IndexPlace,
+}
+
+impl Named {
+    fn new(log: LogId, version: u64) -> Self {
+        Self { log, version, index: IndexPlace::default() }
+    }
 }
 
 impl Catalog {
     /// Of the owner, who tells it of every change.
     pub(crate) fn new(root: PathBuf, segments: BTreeMap<u32, LogId>) -> Self {
-        let named = segments.into_iter().map(|(number, log)| (number, Named { log, version: 0 }));
+        let named = segments.into_iter().map(|(number, log)| (number, Named::new(log, 0)));
         Self { root, is_live: true, segments: RwLock::new(named.collect()), changes: AtomicU64::new(0) }
     }
 
@@ -72,9 +81,20 @@ impl Catalog {
         self.read().iter().filter(|(_, named)| named.log == log).map(|(&number, _)| number).collect()
     }
 
+    /// Where the index of a segment lies, if it is known to have one.
+    pub(crate) fn index(&self, number: u32) -> Option<IndexPlace> {
+        self.read().get(&number).map(|named| named.index).filter(|place| !place.is_none())
+    }
+
+    pub(crate) fn note_index(&self, number: u32, place: IndexPlace) {
+        if let Some(named) = self.write().get_mut(&number) {
+            named.index = place;
+        }
+    }
+
     pub(crate) fn insert(&self, number: u32, log: LogId) {
         let version = self.changes();
-        self.write().insert(number, Named { log, version });
+        self.write().insert(number, Named::new(log, version));
     }
 
     /// The segment's name leads to another file from now on.

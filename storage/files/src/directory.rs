@@ -22,7 +22,7 @@ use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, Position, ShardIndex};
 use tidegate_storage_log::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
-use tidegate_storage_log::{LogIdentity, Loss};
+use tidegate_storage_log::{IndexPlace, LogIdentity, Loss};
 
 /// How to open a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,19 @@ pub(crate) struct Owned {
     _lock: Lock,
 }
 
+/// Where the indexes of sealed segments lie, for readers on any thread.
+#[derive(Clone, Debug)]
+pub struct SealedIndexes {
+    catalog: Arc<Catalog>,
+}
+
+impl SealedIndexes {
+    /// Notes the index of a segment that was just sealed.
+    pub fn note(&self, segment: u32, place: IndexPlace) {
+        self.catalog.note_index(segment, place);
+    }
+}
+
 impl DataDir {
     /// Opens `path`, making it if there is nothing.
     ///
@@ -136,6 +149,7 @@ impl DataDir {
         };
         let epochs = manifest.epochs.clone();
         let catalog = Arc::new(Catalog::new(path.to_path_buf(), manifest.segments.clone()));
+        survey.indexes.tell(&catalog, &manifest.directory);
         let leftovers = Mutex::new(leftovers);
         let (manifest, useless) = (Mutex::new(manifest), Mutex::new(useless));
         let owned = Arc::new(Owned { manifest, catalog, leftovers, useless, _lock: lock });
@@ -214,6 +228,12 @@ impl DataDir {
     #[must_use]
     pub fn reader(&self) -> SegmentReader {
         SegmentReader::new(Arc::clone(&self.owned.catalog))
+    }
+
+    /// What tells readers where the index of a segment lies that was sealed.
+    #[must_use]
+    pub fn indexes(&self) -> SealedIndexes {
+        SealedIndexes { catalog: Arc::clone(&self.owned.catalog) }
     }
 
     /// Accounts for what a start has lost: records that were perhaps acknowledged, and perhaps the newest of a conversation,

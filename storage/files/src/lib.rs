@@ -57,7 +57,7 @@ mod transfer;
 mod view;
 
 pub use backup::{BackedUp, BackupError, BackupStep, backup};
-pub use directory::{DataDir, OpenOptions, Opened, mark_restored};
+pub use directory::{DataDir, OpenOptions, Opened, SealedIndexes, mark_restored};
 pub use erasure_file::{
     ErasureAsked, ErasureError, ErasureScope, ErasuresWatch, ask_erasure, change_erasures, load_erasures,
 };

@@ -10,7 +10,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_storage_log::{Damage, Inflated, Medium, MediumError, check_rewritten};
+use tidegate_storage_log::{Damage, IndexPlace, Inflated, Medium, MediumError, check_rewritten};
 
 /// Reads the segments of one directory, rewritten ones as the uncompressed segments they stand for. Keeps a bounded number
 /// of files open, those used last, and of inflated blocks. May block: it belongs on a reader thread, or in a start.
@@ -86,6 +86,10 @@ impl Medium for SegmentReader {
         self.inflated.will_need(segment, offset, bytes);
     }
 
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        self.inflated.index(segment)
+    }
+
     fn inflates(&self) -> bool {
         true
     }
@@ -145,6 +149,10 @@ impl Medium for Files {
         open.used = self.clock;
         fill(into, |part, at| pread(&open.file, part, offset + at))
             .map_err(|(filled, errno)| refusal(segment, offset + filled as u64, &errno.into()))
+    }
+
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        self.catalog.index(segment)
     }
 
     /// The kernel begins to read and nobody waits. It is advice: a failure shows in the read that follows.

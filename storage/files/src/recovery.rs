@@ -3,6 +3,7 @@
 use crate::directory::DataDir;
 use crate::error::FileError;
 use crate::layout;
+use crate::survey::tell_of_seal;
 use crate::view::LogSegments;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
@@ -134,11 +135,13 @@ pub fn recover_log(
         panic!("{} has no log {log}", dir.path().display())
     };
     let segments = listed.segments.clone();
-    let directory = Some(dir.identity(tidegate_ids::ShardIndex(0)).directory);
+    let directory = dir.identity(tidegate_ids::ShardIndex(0)).directory;
     let recovered =
-        tidegate_storage_log::recover_after(&mut dir.reader(), &segments, directory, covered, each)
+        tidegate_storage_log::recover_after(&mut dir.reader(), &segments, Some(directory), covered, each)
             .map_err(|source| RecoverError::Log { log, source })?;
     make_durable(dir, log, &segments, &recovered)?;
+    // No header behind it says where its index lies.
+    tell_of_seal(&mut dir.reader(), dir.owned().catalog(), recovered.previous, &directory);
     Ok(RecoveredLog { log, segments, recovered })
 }
 

@@ -1,10 +1,12 @@
 //! What lies in a data directory, held against its manifest. Reads only.
 
+use crate::catalog::Catalog;
 use crate::error::FileError;
 use crate::layout::{self, Entry};
 use crate::limits::ZERO_CHUNK_BYTES;
 use crate::manifest::Manifest;
 use crate::read_at::open;
+use crate::reader::SegmentReader;
 use crate::snapshots::covered_through;
 use crate::view::{Problem, SegmentProblem};
 use rustix::io::Errno;
@@ -13,10 +15,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tidegate_ids::LogId;
-use tidegate_storage_log::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
+use tidegate_storage_log::descriptor::{FORMAT_VERSION, FORMAT_VERSION_INDEXED, SEGMENT_HEADER_BYTES};
 use tidegate_storage_log::limits::HEADERLESS_SCAN_BYTES;
-use tidegate_storage_log::{ENCODING_REWRITTEN, SegmentHeader};
+use tidegate_storage_log::{ENCODING_REWRITTEN, Guard, IndexPlace, PreviousEnd, SegmentHeader, index_of};
 
 /// A segment that was made ready and never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +41,60 @@ pub(crate) struct Survey {
     /// The highest number of any file, 0 without one.
     pub highest: u32,
     pub problems: Vec<SegmentProblem>,
+    pub indexes: Indexes,
+}
+
+/// Where the indexes of segments lie, as headers say.
+#[derive(Debug, Default)]
+pub(crate) struct Indexes {
+    pub known: BTreeMap<u32, IndexPlace>,
+    /// Ends of segments whose index only their seal knows, if they have one: the run that wrote them did not go on behind.
+    pub asked: Vec<PreviousEnd>,
+}
+
+impl Indexes {
+    fn take(&mut self, header: &SegmentHeader) {
+        let places = [
+            (header.segment, header.rewritten.map(|own| own.index)),
+            (header.previous.end.segment, Some(header.previous_index)),
+        ];
+        for (segment, place) in places {
+            if let Some(place) = place.filter(|place| !place.is_none()) {
+                self.known.insert(segment, place);
+            }
+        }
+        let is_first = header.previous.end.segment == 0;
+        if !is_first && header.previous_index.is_none() && header.format_version >= FORMAT_VERSION_INDEXED {
+            self.asked.push(header.previous);
+        }
+    }
+
+    /// Tells a catalog all of it.
+    pub(crate) fn tell(&self, catalog: &Arc<Catalog>, directory: &[u8; 16]) {
+        self.known.iter().for_each(|(segment, place)| catalog.note_index(*segment, *place));
+        let mut reader = SegmentReader::new(Arc::clone(catalog));
+        self.asked.iter().for_each(|end| tell_of_seal(&mut reader, catalog, *end, directory));
+    }
+}
+
+/// Tells a catalog of the index that the seal of a segment knows. One that cannot be read costs rounds by links.
+pub(crate) fn tell_of_seal(
+    reader: &mut SegmentReader,
+    catalog: &Catalog,
+    end: PreviousEnd,
+    directory: &[u8; 16],
+) {
+    let segment = end.end.segment;
+    if catalog.index(segment).is_none()
+        && let Ok(place) = index_of(reader, end, Guard::new(directory))
+    {
+        catalog.note_index(segment, place);
+    }
 }
 
 enum Header {
-    /// Right, or missing above bytes that recovery must judge.
-    Sound,
+    /// Right; or missing above bytes that recovery must judge.
+    Sound(Option<SegmentHeader>),
     Zero,
     Wrong(Problem),
 }
@@ -150,11 +202,14 @@ impl Survey {
         let bytes = metadata.len();
         let header = match read_header(&file, bytes, manifest, log, number) {
             // A sector that the device refuses is damage, which recovery judges.
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Header::Sound,
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Header::Sound(None),
             header => header.map_err(FileError::on("read", &path))?,
         };
         match header {
-            Header::Sound => self.written.entry(log).or_default().push(number),
+            Header::Sound(header) => {
+                header.iter().for_each(|header| self.indexes.take(header));
+                self.written.entry(log).or_default().push(number);
+            }
             Header::Zero => self.prepared.push(Prepared { number, log, bytes }),
             Header::Wrong(problem) => {
                 // A view gives recovery what may still hold records of this log.
@@ -226,7 +281,7 @@ fn read_header(file: &File, bytes: u64, manifest: &Manifest, log: LogId, number:
     file.read_exact_at(&mut block, 0)?;
     if block == [0; SEGMENT_HEADER_BYTES] && back_header(file, bytes)?.is_none() {
         // Batches without a header are for recovery: a first write was torn, or the header was lost.
-        return Ok(if front_is_zero(file)? { Header::Zero } else { Header::Sound });
+        return Ok(if front_is_zero(file)? { Header::Zero } else { Header::Sound(None) });
     }
     let found =
         SegmentHeader::decode(&block).map_or_else(|| back_header(file, bytes), |found| Ok(Some(found)));
@@ -244,7 +299,7 @@ fn read_header(file: &File, bytes: u64, manifest: &Manifest, log: LogId, number:
     if bytes < expected && header.encoding <= ENCODING_REWRITTEN {
         return Ok(Header::Wrong(Problem::Short { bytes, expected }));
     }
-    Ok(Header::Sound)
+    Ok(Header::Sound(Some(header)))
 }
 
 /// The second header of a rewritten segment, whose first one does not hold.

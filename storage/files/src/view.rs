@@ -160,6 +160,7 @@ impl DirView {
                     known.extend(numbers.iter().map(|&number| (number, log)));
                 }
                 let catalog = Arc::new(Catalog::viewed(path.to_path_buf(), known));
+                survey.indexes.tell(&catalog, &manifest.directory);
                 let logs = log_segments(survey.written);
                 return Ok(Self { manifest, logs, problems: survey.problems, catalog, holder });
             }

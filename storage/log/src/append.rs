@@ -8,12 +8,12 @@ use crate::buffer::{BatchBytes, Buffer, BufferPool, OwnBuffer};
 use crate::checksum::crc32c;
 use crate::config::{AppenderConfig, AppenderStart, ConfigError};
 use crate::descriptor::RECORD_HEADER_BYTES;
-use crate::footer::FooterPlan;
+use crate::index::IndexPlace;
 use crate::limits::{SEGMENT_BYTES_PER_STREAM, SEGMENT_STREAMS_MAX, SPARE_SEGMENTS_MAX};
 use crate::record::{
     Links, Placement, RecordHead, RecordState, RecordView, parse_checked, stored_len, write_header,
 };
-use crate::roll::PendingFooter;
+use crate::roll::{EndingPlan, PendingFooter};
 use crate::segment::{LogIdentity, PreviousEnd};
 use crate::staging::{Committed, Staging};
 use crate::stream_index::{Slot, StreamIndex};
@@ -71,6 +71,8 @@ pub struct StagedBatch {
     pub bytes: BatchBytes,
     /// Whether the segment is sealed when this is synced, so that readers may map it.
     pub seals: bool,
+    /// Where the segment's index lies, if this seals one that has an index: readers find records by it.
+    pub index: IndexPlace,
 }
 
 /// Appends to one log.
@@ -80,11 +82,12 @@ pub struct Appender {
     pub(crate) segment_bytes: usize,
     pub(crate) batch_bytes_max: usize,
     pub(crate) record_bytes_max: usize,
-    pub(crate) plan: FooterPlan,
+    pub(crate) plan: EndingPlan,
     pub(crate) streams_max: usize,
     pub(crate) identity: LogIdentity,
     pub(crate) guard: Guard,
     pub(crate) previous: PreviousEnd,
+    pub(crate) previous_index: IndexPlace,
     pub(crate) spares: VecDeque<u32>,
     pub(crate) segment: Option<OpenSegment>,
     pub(crate) open: Option<OpenBatch>,
@@ -112,8 +115,9 @@ pub(crate) struct OpenSegment {
     pub(crate) next_offset: usize,
     pub(crate) index: StreamIndex,
     pub(crate) records: u64,
-    /// Bytes that its footer will take.
+    /// Bytes that its index and its footer will take at most, with entries of the index of `reserved_index` bytes.
     pub(crate) reserve: usize,
+    pub(crate) reserved_index: usize,
 }
 
 #[derive(Debug)]
@@ -141,7 +145,7 @@ impl Appender {
         config.check()?;
         let block = config.block_bytes as usize;
         let batch_bytes_max = config.batch_bytes_max as usize;
-        let plan = FooterPlan::new(batch_bytes_max, block);
+        let plan = EndingPlan::new(config);
         let pool = BufferPool::new(config.staging_bytes, batch_bytes_max);
         let streams_max = (config.segment_bytes / SEGMENT_BYTES_PER_STREAM).min(SEGMENT_STREAMS_MAX);
         Ok(Self {
@@ -154,6 +158,7 @@ impl Appender {
             identity: start.identity,
             guard: Guard::new(&start.identity.directory),
             previous: start.previous,
+            previous_index: IndexPlace::default(),
             spares: VecDeque::with_capacity(SPARE_SEGMENTS_MAX),
             segment: None,
             open: None,
@@ -246,9 +251,10 @@ impl Appender {
         self.appended_through = open.number;
         self.appended_end = Position::new(open.segment, (open.base + open.used) as u32);
         segment.records += 1;
-        segment.index.note(slot, record.stream, record.sequence, location.offset);
-        if matches!(slot, Slot::Free(_)) {
-            segment.reserve = self.plan.total_bytes(segment.index.len());
+        segment.index.note(slot, record.stream, record.sequence, location, record.links.prev);
+        if matches!(slot, Slot::Free(_)) || segment.index.index_bytes() > segment.reserved_index {
+            segment.reserved_index = self.plan.index_room(segment.index.index_bytes());
+            segment.reserve = self.plan.bytes(segment.index.len(), segment.reserved_index);
         }
         Ok(location)
     }
@@ -298,6 +304,7 @@ impl Appender {
             offset: staged.base,
             bytes: BatchBytes::new(&staged.buffer, staged.len as usize),
             seals: false,
+            index: IndexPlace::default(),
         };
         self.in_flight = Some(InFlight { number: batch.number, footer: None });
         Some(batch)

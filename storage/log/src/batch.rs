@@ -17,6 +17,8 @@ pub enum BatchKind {
     Footer,
     /// The seal and the last entries of the footer: nothing follows in this segment.
     Seal,
+    /// A part of the segment's index.
+    Index,
 }
 
 /// What the checksum of a batch's header is mixed with: a number made from the id of the data directory.
@@ -95,6 +97,7 @@ impl BatchHeader {
             BatchKind::Records => 1,
             BatchKind::Footer => 2,
             BatchKind::Seal => 3,
+            BatchKind::Index => 4,
         };
         put(&mut out, batch::INDEX_AT, self.index.to_le_bytes());
         let sum = crc32c(&out[batch::NUMBER_AT..]) ^ guard.0;
@@ -114,6 +117,7 @@ impl BatchHeader {
             1 => BatchKind::Records,
             2 => BatchKind::Footer,
             3 => BatchKind::Seal,
+            4 => BatchKind::Index,
             _ => return None,
         };
         let header = Self {

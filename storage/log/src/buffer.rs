@@ -130,10 +130,15 @@ impl BufferPool {
         found.map(own)
     }
 
-    /// A buffer of at least `bytes`, past the limit if it must be: for footers, which cannot be put off.
+    /// A buffer of at least `bytes`, past the limit if it must be: for the ends of segments, which cannot be put off. They are
+    /// of any size and soon given back, so a larger buffer that is free comes before a new one.
     pub(crate) fn take_unbounded(&mut self, bytes: usize) -> OwnBuffer {
+        let class = class_of(bytes);
+        self.reclaim();
+        if let Some(held) = self.larger(class) {
+            return own(held);
+        }
         self.take(bytes).unwrap_or_else(|| {
-            let class = class_of(bytes);
             self.allocated += class_cost(class);
             own(Arc::new(Buffer::new(class)))
         })

@@ -3,11 +3,12 @@
 use crate::batch::batch_len;
 use crate::buffer::buffer_cost;
 use crate::descriptor::BATCH_HEADER_BYTES;
-use crate::footer::FooterPlan;
+use crate::index::entry_bytes;
 use crate::limits::{
     BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN,
     RECORD_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
+use crate::roll::EndingPlan;
 use crate::segment::{LogIdentity, PreviousEnd};
 use core::fmt;
 
@@ -40,7 +41,7 @@ pub enum ConfigError {
     Block,
     /// `batch_bytes_max` is out of bounds, no multiple of 4096, or below four blocks.
     Batch,
-    /// `segment_bytes` is out of bounds, no multiple of the block, or below two batches of the smallest size.
+    /// `segment_bytes` is out of bounds, no multiple of the block, or below five blocks.
     Segment,
     /// `staging_bytes` is below four of the largest batches: one open, one in flight, two to be read.
     Staging,
@@ -75,8 +76,8 @@ impl AppenderConfig {
         }
         let segment = self.segment_bytes;
         let in_bounds = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment);
-        // A header, a batch of one block, a seal.
-        if !in_bounds || !segment.is_multiple_of(block) || segment < 4 * block {
+        // A header, a batch of two blocks, an index, a seal.
+        if !in_bounds || !segment.is_multiple_of(block) || segment < 5 * block {
             return Err(ConfigError::Segment);
         }
         let needed = 4 * buffer_cost(batch as usize);
@@ -84,11 +85,12 @@ impl AppenderConfig {
     }
 
     /// The largest record that always fits.
-    pub(crate) fn record_bytes_max(&self, plan: &FooterPlan) -> usize {
-        let block = self.block_bytes as usize;
+    pub(crate) fn record_bytes_max(&self, plan: &EndingPlan) -> usize {
+        let (block, segment_bytes) = (self.block_bytes as usize, self.segment_bytes as usize);
         let fixed = block + batch_len(BATCH_HEADER_BYTES, 1, block);
         let of_batch = self.batch_bytes_max as usize - fixed;
-        let of_segment = (self.segment_bytes as usize).saturating_sub(fixed + plan.total_bytes(1));
+        let ending = plan.bytes(1, plan.index_room(entry_bytes(1)));
+        let of_segment = segment_bytes.saturating_sub(fixed + ending);
         RECORD_BYTES_MAX.min(of_batch).min(of_segment)
     }
 }
@@ -100,7 +102,9 @@ impl fmt::Display for ConfigError {
             Self::Batch => {
                 "batch_bytes_max must be a multiple of 4096 between 4 KiB and 8 MiB, and four blocks"
             }
-            Self::Segment => "segment_bytes must be a multiple of the block between 8 KiB and 1 GiB",
+            Self::Segment => {
+                "segment_bytes must be a multiple of the block between 8 KiB and 1 GiB, and five blocks"
+            }
             Self::Staging => "staging_bytes must hold four of the largest batches",
         })
     }

@@ -1,11 +1,17 @@
 //! The format as named offsets; `docs/formats/log.md` explains it. All integers are little-endian.
 //!
 //! A segment is a header block, then batches on block boundaries. A batch is a header, records, a table of the
-//! records' offsets, zeroes, and the header once more, up to a block boundary. A sealed segment ends with footer batches
-//! and a seal.
+//! records' offsets, zeroes, and the header once more, up to a block boundary. A sealed segment ends with index batches, footer
+//! batches and a seal.
 
-/// The version of everything in this file.
-pub const FORMAT_VERSION: u16 = 1;
+/// The version of everything in this file: what is written. Version 1, which has no index, is read too.
+pub const FORMAT_VERSION: u16 = 2;
+
+/// The oldest version that is read.
+pub const FORMAT_VERSION_MIN: u16 = 1;
+
+/// The first version whose sealed segments have an index.
+pub const FORMAT_VERSION_INDEXED: u16 = 2;
 
 /// Records and footers are aligned to this within a batch, and so in the segment.
 pub const RECORD_ALIGN: usize = 8;
@@ -61,6 +67,14 @@ pub mod segment {
     pub const TABLE_CHECKSUM_AT: usize = 108;
     /// Rewritten only. u8: 1 if no repair has lost a record of it, 0 if that is not known.
     pub const GAPLESS_AT: usize = 112;
+    /// u32: where the index of the segment before this one begins, 0 for none.
+    pub const PREVIOUS_INDEX_OFFSET_AT: usize = 116;
+    /// u32: bytes of that index.
+    pub const PREVIOUS_INDEX_BYTES_AT: usize = 120;
+    /// Rewritten only. u32: where this segment's index begins, 0 for none.
+    pub const INDEX_OFFSET_AT: usize = 124;
+    /// Rewritten only. u32: bytes of that index.
+    pub const INDEX_BYTES_AT: usize = 128;
 }
 
 /// Bytes of the uncompressed segment in one block of a rewritten one; the last block ends with the last batch.
@@ -111,7 +125,7 @@ pub mod batch {
     pub const PAYLOAD_CHECKSUM_AT: usize = 44;
     /// u32: CRC-32C of the table of offsets.
     pub const TABLE_CHECKSUM_AT: usize = 48;
-    /// u8: 1 records, 2 footer, 3 seal.
+    /// u8: 1 records, 2 footer, 3 seal, 4 index.
     pub const KIND_AT: usize = 52;
     /// u32: how many batches lie before this one in its segment; so each of them knows the segment's first number.
     pub const INDEX_AT: usize = 56;
@@ -199,6 +213,27 @@ pub mod seal {
     pub const FOOTER_OFFSET_AT: usize = 12;
     /// u32: footer batches, the seal included.
     pub const FOOTER_BATCHES_AT: usize = 16;
+    /// u32: where the index begins, 0 for none.
+    pub const INDEX_OFFSET_AT: usize = 20;
+    /// u32: bytes of the index, headers and trailers of its batches included.
+    pub const INDEX_BYTES_AT: usize = 24;
+}
+
+/// The bytes of an index entry before its offsets.
+pub const INDEX_ENTRY_BYTES: usize = 40;
+
+/// Offsets in an index entry.
+pub mod index {
+    /// u32: CRC-32C of the entry from byte 4 on.
+    pub const CHECKSUM_AT: usize = 0;
+    /// u32: how many records the run has.
+    pub const RUN_AT: usize = 4;
+    /// Sixteen bytes: the stream.
+    pub const STREAM_AT: usize = 8;
+    /// u64: the sequence of the run's last record, 0 for none.
+    pub const LAST_SEQUENCE_AT: usize = 24;
+    /// u64: `prev` of the run's first record.
+    pub const BEFORE_AT: usize = 32;
 }
 
 const _: () = assert!(HEAD_BYTES == head::CHECKSUM_AT + 4);

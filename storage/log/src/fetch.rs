@@ -2,6 +2,7 @@
 
 use crate::append::Appender;
 use crate::descriptor::RECORD_HEADER_BYTES;
+use crate::index::IndexEntry;
 use crate::limits::{LINK_READ_BEFORE_BYTES, LINK_READ_BYTES};
 use crate::medium::{Medium, MediumError};
 use crate::record::{
@@ -39,6 +40,15 @@ pub(crate) trait Fetch {
     /// Says that a record is fetched soon.
     fn will_need(&mut self, at: Location);
 
+    /// Whether it is known where the index of a segment lies.
+    fn has_index(&mut self, segment: u32) -> bool;
+
+    /// Says that what a segment's index says of a stream is read soon.
+    fn will_need_entry(&mut self, stream: &StreamId, segment: u32);
+
+    /// What a segment's index says of a stream, if it has one and can be read.
+    fn entry(&mut self, stream: &StreamId, segment: u32) -> Option<IndexEntry>;
+
     /// The newest sound record of a stream before a location, found without links, and its sequence.
     fn before(&mut self, stream: &StreamId, at: Location) -> Option<(Location, Sequence)>;
 }
@@ -47,14 +57,15 @@ pub(crate) trait Fetch {
 pub(crate) struct MediumFetch<'m, M> {
     pub(crate) medium: &'m mut M,
     pub(crate) bytes: &'m mut Vec<u8>,
+    pub(crate) index_bytes: &'m mut Vec<u8>,
     pub(crate) segment: u32,
     pub(crate) start: u64,
 }
 
 impl<'m, M: Medium> MediumFetch<'m, M> {
-    pub(crate) fn new(medium: &'m mut M, bytes: &'m mut Vec<u8>) -> Self {
+    pub(crate) fn new(medium: &'m mut M, bytes: &'m mut Vec<u8>, index_bytes: &'m mut Vec<u8>) -> Self {
         bytes.clear();
-        Self { medium, bytes, segment: 0, start: 0 }
+        Self { medium, bytes, index_bytes, segment: 0, start: 0 }
     }
 
     const fn is_held(&self, at: Location, len: usize) -> bool {
@@ -97,16 +108,26 @@ impl<'m, M: Medium> MediumFetch<'m, M> {
 
     fn fill(&mut self, segment: u32, start: u64, want: usize) -> Result<usize, MediumError> {
         self.bytes.resize(want, 0);
-        let mut done = 0;
-        while done < want {
-            let count = self.medium.read(segment, start + done as u64, &mut self.bytes[done..])?;
-            if count == 0 {
-                break;
-            }
-            done += count.min(want - done);
-        }
-        Ok(done)
+        fill(self.medium, segment, start, self.bytes)
     }
+}
+
+/// Fills `into` as far as the segment has bytes, and says how far that is.
+pub(crate) fn fill<M: Medium>(
+    medium: &mut M,
+    segment: u32,
+    start: u64,
+    into: &mut [u8],
+) -> Result<usize, MediumError> {
+    let mut done = 0;
+    while done < into.len() {
+        let count = medium.read(segment, start + done as u64, &mut into[done..])?;
+        if count == 0 {
+            break;
+        }
+        done += count.min(into.len() - done);
+    }
+    Ok(done)
 }
 
 /// What is read for `len` bytes at a location: where it starts, and how much.
@@ -145,6 +166,22 @@ impl<M: Medium> Fetch for MediumFetch<'_, M> {
         self.medium.will_need(at.segment, start, bytes);
     }
 
+    fn has_index(&mut self, segment: u32) -> bool {
+        self.medium.index(segment).is_some()
+    }
+
+    fn will_need_entry(&mut self, stream: &StreamId, segment: u32) {
+        if let Some(place) = self.medium.index(segment) {
+            let (start, bytes) = place.window(stream);
+            self.medium.will_need(segment, start, bytes);
+        }
+    }
+
+    fn entry(&mut self, stream: &StreamId, segment: u32) -> Option<IndexEntry> {
+        let place = self.medium.index(segment)?;
+        place.entry(self.medium, segment, stream, self.index_bytes).ok()?
+    }
+
     fn before(&mut self, stream: &StreamId, at: Location) -> Option<(Location, Sequence)> {
         find_before(self.medium, stream, at)
     }
@@ -170,6 +207,16 @@ impl Fetch for StagingFetch<'_> {
     }
 
     fn will_need(&mut self, _: Location) {}
+
+    fn has_index(&mut self, _: u32) -> bool {
+        false
+    }
+
+    fn will_need_entry(&mut self, _: &StreamId, _: u32) {}
+
+    fn entry(&mut self, _: &StreamId, _: u32) -> Option<IndexEntry> {
+        None
+    }
 
     fn before(&mut self, _: &StreamId, _: Location) -> Option<(Location, Sequence)> {
         None

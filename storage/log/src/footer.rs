@@ -5,6 +5,7 @@ use crate::descriptor::{
     BATCH_HEADER_BYTES, BATCH_TRAILER_BYTES, FOOTER_ENTRY_BYTES, SEAL_BYTES, array, footer, get_u32, get_u64,
     put, seal,
 };
+use crate::index::IndexPlace;
 use crate::medium::{Medium, MediumError};
 use crate::recover::SegmentExtent;
 use crate::window::Window;
@@ -31,6 +32,7 @@ pub(crate) struct Seal {
     pub(crate) streams: u32,
     pub(crate) footer_offset: u32,
     pub(crate) footer_batches: u32,
+    pub(crate) index: IndexPlace,
 }
 
 /// How the footer of a segment is split into batches.
@@ -98,6 +100,8 @@ impl Seal {
         put(&mut out, seal::STREAMS_AT, self.streams.to_le_bytes());
         put(&mut out, seal::FOOTER_OFFSET_AT, self.footer_offset.to_le_bytes());
         put(&mut out, seal::FOOTER_BATCHES_AT, self.footer_batches.to_le_bytes());
+        put(&mut out, seal::INDEX_OFFSET_AT, self.index.offset.to_le_bytes());
+        put(&mut out, seal::INDEX_BYTES_AT, self.index.bytes.to_le_bytes());
         out
     }
 
@@ -107,6 +111,10 @@ impl Seal {
             streams: get_u32(bytes, seal::STREAMS_AT),
             footer_offset: get_u32(bytes, seal::FOOTER_OFFSET_AT),
             footer_batches: get_u32(bytes, seal::FOOTER_BATCHES_AT),
+            index: IndexPlace {
+                offset: get_u32(bytes, seal::INDEX_OFFSET_AT),
+                bytes: get_u32(bytes, seal::INDEX_BYTES_AT),
+            },
         }
     }
 }
@@ -135,7 +143,7 @@ pub fn read_footer<M: Medium>(
     while let Some((header, bytes)) = window.batch(offset, extent.end) {
         let payload = &bytes[BATCH_HEADER_BYTES..header.used as usize];
         let payload = match header.kind {
-            BatchKind::Records => return Ok(None),
+            BatchKind::Records | BatchKind::Index => return Ok(None),
             BatchKind::Footer => payload,
             BatchKind::Seal => payload.get(SEAL_BYTES..).unwrap_or_default(),
         };

@@ -6,6 +6,7 @@
 
 use crate::block_table::BlockTable;
 use crate::descriptor::{REWRITTEN_BLOCK_BYTES, SEGMENT_HEADER_BYTES};
+use crate::index::IndexPlace;
 use crate::limits::{INFLATED_BLOCKS_MAX, TABLES_MAX};
 use crate::medium::{Medium, MediumError};
 use core::fmt;
@@ -131,6 +132,10 @@ impl<M: Medium> Medium for Inflated<M> {
                 self.raw.will_need(segment, at, stored_bytes);
             }
         }
+    }
+
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        self.raw.index(segment)
     }
 
     fn inflates(&self) -> bool {

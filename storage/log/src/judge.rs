@@ -6,6 +6,7 @@
 
 use crate::batch::{BatchHeader, Guard};
 use crate::descriptor::FORMAT_VERSION;
+use crate::index::IndexPlace;
 use crate::limits::BATCH_BYTES_MAX;
 use crate::medium::Medium;
 use crate::record::RecordView;
@@ -320,6 +321,7 @@ impl Plan {
             format_version: FORMAT_VERSION,
             encoding: ENCODING_PLAIN,
             previous,
+            previous_index: IndexPlace::default(),
             rewritten: None,
         }
     }

@@ -33,6 +33,14 @@ pub const SEGMENT_BYTES_PER_STREAM: u32 = 512;
 /// The most streams in one segment, whatever its size: bounds the appender's index (5 MiB) and the footer (4 MiB).
 pub const SEGMENT_STREAMS_MAX: u32 = 131_072;
 
+/// Records of a stream whose places the index of a segment tells: more than the latest page of any client has.
+pub const INDEX_OFFSETS_MAX: usize = 64;
+/// What is read of an index to find a stream: its entry lies no further behind its home than this. With a quarter of the
+/// index empty, one entry in ten million of the largest would not find room there, and is left out.
+pub const INDEX_WINDOW_BYTES: usize = 16 * 1024;
+/// What the room for an index grows by, as a part of the segment: so an append seldom computes it.
+pub const INDEX_ROOM_PARTS: usize = 1024;
+
 /// Spare segments an appender keeps; the factory makes one or two ahead.
 pub const SPARE_SEGMENTS_MAX: usize = 8;
 

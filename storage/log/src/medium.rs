@@ -1,5 +1,7 @@
 //! What recovery and reading see of the segments: a trait of this room, implemented by files and by tests.
 
+use crate::index::IndexPlace;
+use crate::segment::SegmentHeader;
 use core::fmt;
 use std::collections::BTreeMap;
 
@@ -31,6 +33,12 @@ pub trait Medium {
         Ok(0)
     }
 
+    /// Where the index of a sealed segment lies, if that is known without waiting for a device.
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        let _ = segment;
+        None
+    }
+
     /// Whether rewritten segments are read as the uncompressed segments they stand for, see [`crate::Inflated`]. Where
     /// they are not, recovery refuses them.
     fn inflates(&self) -> bool {
@@ -53,6 +61,10 @@ impl<M: Medium> Medium for &mut M {
 
     fn generation(&mut self, segment: u32) -> Result<u64, MediumError> {
         (**self).generation(segment)
+    }
+
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        (**self).index(segment)
     }
 
     fn inflates(&self) -> bool {
@@ -140,5 +152,14 @@ impl Medium for MemoryMedium {
         let count = into.len().min(bytes.len() - from);
         into[..count].copy_from_slice(&bytes[from..from + count]);
         Ok(count)
+    }
+
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        let headers =
+            || self.segments.values().filter_map(|bytes| SegmentHeader::decode(bytes.first_chunk()?));
+        let own = headers().find(|header| header.segment == segment).and_then(|header| header.rewritten);
+        let next = || headers().find(|header| header.previous.end.segment == segment);
+        let place = own.map(|own| own.index).or_else(|| next().map(|next| next.previous_index))?;
+        (!place.is_none()).then_some(place)
     }
 }

@@ -114,6 +114,7 @@ pub enum ReadError {
 #[derive(Debug, Default)]
 pub struct PageReader {
     bytes: Vec<u8>,
+    index_bytes: Vec<u8>,
     walk: Walk,
 }
 
@@ -169,7 +170,7 @@ impl PageReader {
         spec: &ReadSpec,
         out: &mut Vec<u8>,
     ) -> Result<PageEnd, ReadError> {
-        let mut fetch = MediumFetch::new(medium, &mut self.bytes);
+        let mut fetch = MediumFetch::new(medium, &mut self.bytes, &mut self.index_bytes);
         read(&mut self.walk, &mut fetch, spec, out)
     }
 

@@ -10,6 +10,7 @@ use crate::descriptor::{
     SEAL_BYTES, TABLE_ENTRY_BYTES,
 };
 use crate::footer::{FooterEntry, Seal};
+use crate::index::IndexPlace;
 use crate::judge::{JudgedSegment, SegmentState};
 use crate::limits::{BATCH_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::medium::Medium;
@@ -109,6 +110,8 @@ pub fn repair<M: Medium, S: RewriteSink>(
         table_checksum: 0,
         // The footer counts what is left of each stream, which may have gaps.
         is_gapless: false,
+        // It would lead to what is lost.
+        index: IndexPlace::default(),
     };
     let kept = rebuild.tally.kept;
     let file_bytes = rebuild.packer.finish(header, known).map_err(RepairError::Sink)?;
@@ -171,6 +174,10 @@ impl<S: RewriteSink> Observe for Rebuild<'_, S> {
             BatchKind::Seal => {
                 self.footer.push(*header);
                 self.write_footer();
+            }
+            BatchKind::Index => {
+                self.give_up_footer();
+                if is_whole { self.push(bytes) } else { self.push_empty(header) }
             }
             BatchKind::Records => {
                 self.give_up_footer();
@@ -327,6 +334,16 @@ impl<S: RewriteSink> Rebuild<'_, S> {
         self.made = made;
     }
 
+    /// A part of an index, which says nothing any more.
+    fn push_empty(&mut self, header: &BatchHeader) {
+        let mut made = core::mem::take(&mut self.made);
+        made.clear();
+        made.resize(header.length as usize, 0);
+        BatchHeader { used: BATCH_HEADER_BYTES as u32, count: 0, ..*header }.finish(&mut made, self.guard);
+        self.push(&made);
+        self.made = made;
+    }
+
     /// Footer batches that no seal follows say nothing.
     fn give_up_footer(&mut self) {
         for header in core::mem::take(&mut self.footer) {
@@ -348,6 +365,7 @@ impl<S: RewriteSink> Rebuild<'_, S> {
             streams: entries.len() as u32,
             footer_offset: slots.first().map_or(0, |first| first.offset),
             footer_batches: slots.len() as u32,
+            index: IndexPlace::default(),
         };
         let mut left = &entries[..];
         for slot in slots {

@@ -151,7 +151,7 @@ impl<'m, M: Medium, O: Observe> Replay<'m, M, O> {
                 let Some(count) = give_out(&header, bytes, &mut self.observer) else { return false };
                 self.out.records += u64::from(count);
             }
-            BatchKind::Footer => self.observer.batch(&header, bytes, true),
+            BatchKind::Footer | BatchKind::Index => self.observer.batch(&header, bytes, true),
             BatchKind::Seal => {
                 let Some(seal) = seal_of(&header, bytes) else { return false };
                 self.observer.batch(&header, bytes, true);

@@ -9,6 +9,8 @@ use crate::batch::{BatchHeader, BatchKind, Guard};
 use crate::block_table::BlockEntry;
 use crate::checksum::crc32c;
 use crate::descriptor::{BATCH_HEADER_BYTES, BLOCK_ENTRY_BYTES, REWRITTEN_BLOCK_BYTES, SEGMENT_HEADER_BYTES};
+use crate::footer::seal_of;
+use crate::index::IndexPlace;
 use crate::limits::COMPRESSION_LEVEL;
 use crate::medium::{Medium, MediumError};
 use crate::record::{RecordHead, RecordState, hollow, parse, parse_checked};
@@ -184,7 +186,11 @@ pub fn rewrite<M: Medium, S: RewriteSink>(
     packer.push_zeroes(closed.header.block_bytes as usize).map_err(RewriteError::Sink)?;
     let mut batch = Vec::new();
     let mut holes = Vec::new();
+    let mut index = IndexPlace::default();
     walk(medium, closed, |header, bytes| {
+        if header.kind == BatchKind::Seal {
+            index = seal_of(header, bytes).map_or(index, |seal| seal.index);
+        }
         holes.clear();
         for_records(header, bytes, |record| {
             if let Some(state) = tally.take(record, &mut decide) {
@@ -209,6 +215,7 @@ pub fn rewrite<M: Medium, S: RewriteSink>(
         holes: u32::try_from(holes).unwrap_or(u32::MAX),
         table_checksum: 0,
         is_gapless: closed.is_gapless(),
+        index,
     };
     let file_bytes = packer.finish(closed.header, known).map_err(RewriteError::Sink)?;
     Ok(Rewrote { tally, file_bytes })

@@ -2,7 +2,8 @@
 
 use crate::append::{AppendError, Appender, OpenBatch, OpenSegment};
 use crate::batch::batch_len;
-use crate::descriptor::{BATCH_HEADER_BYTES, FORMAT_VERSION};
+use crate::descriptor::{BATCH_HEADER_BYTES, FORMAT_VERSION, RECORD_ALIGN, RECORD_HEADER_BYTES};
+use crate::index::entry_bytes;
 use crate::segment::{ENCODING_PLAIN, SegmentHeader};
 use crate::staging::{Staged, write_table};
 use crate::stream_index::{Slot, StreamIndex};
@@ -16,8 +17,13 @@ impl Appender {
             let slot = segment.index.find(stream);
             let is_new = matches!(slot, Slot::Free(_));
             let index_full = is_new && segment.index.is_full();
-            let reserve =
-                if is_new { self.plan.total_bytes(segment.index.len() + 1) } else { segment.reserve };
+            let index_bytes =
+                segment.index.index_bytes() + if is_new { entry_bytes(1) } else { RECORD_ALIGN };
+            let reserve = if is_new || index_bytes > segment.reserved_index {
+                self.plan.bytes(segment.index.len() + usize::from(is_new), self.plan.index_room(index_bytes))
+            } else {
+                segment.reserve
+            };
             if !index_full && self.fits_open(stored, reserve)? {
                 return Ok(slot);
             }
@@ -101,11 +107,14 @@ impl Appender {
             format_version: FORMAT_VERSION,
             encoding: ENCODING_PLAIN,
             previous: self.previous,
+            previous_index: self.previous_index,
             rewritten: None,
         };
         header.encode(header_block);
-        let index = self.free_indexes.pop().unwrap_or_else(|| StreamIndex::new(self.streams_max));
-        let reserve = self.plan.total_bytes(0);
+        let records_max = self.segment_bytes / RECORD_HEADER_BYTES;
+        let index =
+            self.free_indexes.pop().unwrap_or_else(|| StreamIndex::new(self.streams_max, records_max));
+        let reserve = self.plan.bytes(0, 0);
         self.segment = Some(OpenSegment {
             number,
             first_batch: self.next_number,
@@ -113,6 +122,7 @@ impl Appender {
             index,
             records: 0,
             reserve,
+            reserved_index: 0,
         });
     }
 

@@ -2,9 +2,10 @@
 
 use crate::checksum::crc32c;
 use crate::descriptor::{
-    BLOCK_ENTRY_BYTES, FORMAT_VERSION, REWRITTEN_BLOCK_BYTES, SEGMENT_HEADER_BYTES, array, get_u16, get_u32,
-    get_u64, put, segment,
+    BLOCK_ENTRY_BYTES, FORMAT_VERSION, FORMAT_VERSION_MIN, REWRITTEN_BLOCK_BYTES, SEGMENT_HEADER_BYTES,
+    array, get_u16, get_u32, get_u64, put, segment,
 };
+use crate::index::IndexPlace;
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use tidegate_ids::{BatchNumber, Incarnation, Location, LogId, ShardIndex, WallMs};
 
@@ -46,12 +47,14 @@ pub struct SegmentHeader {
     pub segment_bytes: u32,
     /// Its block size.
     pub block_bytes: u32,
-    /// The format's version; only [`FORMAT_VERSION`] can be read.
+    /// The format's version; only [`FORMAT_VERSION_MIN`] to [`FORMAT_VERSION`] can be read.
     pub format_version: u16,
     /// [`ENCODING_PLAIN`] or [`ENCODING_REWRITTEN`]; no other can be read.
     pub encoding: u16,
     /// What came before.
     pub previous: PreviousEnd,
+    /// Where the index of the segment before lies, if the appender that wrote that one began this one too.
+    pub previous_index: IndexPlace,
     /// What the header of a rewritten segment says beyond that.
     pub rewritten: Option<Rewritten>,
 }
@@ -73,6 +76,13 @@ pub struct Rewritten {
     pub table_checksum: u32,
     /// No repair has lost a record of it. `false` in what older versions wrote.
     pub is_gapless: bool,
+    /// Where its index lies in the uncompressed segment.
+    pub index: IndexPlace,
+}
+
+/// Whether segments of that version can be read.
+pub(crate) fn is_read(version: u16) -> bool {
+    (FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&version)
 }
 
 impl Rewritten {
@@ -99,6 +109,8 @@ impl Rewritten {
         put(out, segment::HOLES_AT, self.holes.to_le_bytes());
         put(out, segment::TABLE_CHECKSUM_AT, self.table_checksum.to_le_bytes());
         put(out, segment::GAPLESS_AT, [u8::from(self.is_gapless)]);
+        put(out, segment::INDEX_OFFSET_AT, self.index.offset.to_le_bytes());
+        put(out, segment::INDEX_BYTES_AT, self.index.bytes.to_le_bytes());
     }
 
     /// `None` if the numbers do not fit each other.
@@ -111,6 +123,10 @@ impl Rewritten {
             holes: get_u32(bytes, segment::HOLES_AT),
             table_checksum: get_u32(bytes, segment::TABLE_CHECKSUM_AT),
             is_gapless: bytes[segment::GAPLESS_AT] == 1,
+            index: IndexPlace {
+                offset: get_u32(bytes, segment::INDEX_OFFSET_AT),
+                bytes: get_u32(bytes, segment::INDEX_BYTES_AT),
+            },
         };
         let end = found.end;
         let ends_within = (block_bytes..=segment_bytes).contains(&end) && end.is_multiple_of(block_bytes);
@@ -138,6 +154,8 @@ impl SegmentHeader {
         put(out, segment::PREVIOUS_BATCH_AT, self.previous.batch.0.to_le_bytes());
         put(out, segment::INCARNATION_AT, self.identity.incarnation.0.to_le_bytes());
         put(out, segment::DIRECTORY_AT, self.identity.directory);
+        put(out, segment::PREVIOUS_INDEX_OFFSET_AT, self.previous_index.offset.to_le_bytes());
+        put(out, segment::PREVIOUS_INDEX_BYTES_AT, self.previous_index.bytes.to_le_bytes());
         if let Some(rewritten) = &self.rewritten {
             rewritten.encode(out);
         }
@@ -175,6 +193,10 @@ impl SegmentHeader {
                 ),
                 batch: BatchNumber(get_u64(bytes, segment::PREVIOUS_BATCH_AT)),
             },
+            previous_index: IndexPlace {
+                offset: get_u32(bytes, segment::PREVIOUS_INDEX_OFFSET_AT),
+                bytes: get_u32(bytes, segment::PREVIOUS_INDEX_BYTES_AT),
+            },
             rewritten: None,
         };
         let block = header.block_bytes;
@@ -182,7 +204,7 @@ impl SegmentHeader {
             && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block)
             && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&header.segment_bytes)
             && header.segment_bytes.is_multiple_of(block);
-        if header.format_version != FORMAT_VERSION {
+        if !is_read(header.format_version) {
             return Some(header);
         }
         if sizes_can_be && header.encoding == ENCODING_REWRITTEN {

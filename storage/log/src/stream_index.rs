@@ -1,16 +1,49 @@
-//! The streams of the segment being written, for its footer: a fixed table, so that no append rehashes.
+//! The streams of the segment being written, for its footer and its index: a fixed table, so that no append rehashes.
 
 use crate::footer::FooterEntry;
-use tidegate_ids::{Sequence, StreamId};
+use crate::index::{IndexEntry, entry_bytes, stream_hash};
+use tidegate_ids::{Location, Sequence, StreamId};
 
-/// An open-addressed table from stream to footer entry; at most half full.
+/// An open-addressed table from stream to what is known of it; at most half full. And where every record lies that continues
+/// a run, each with the one before.
 #[derive(Debug)]
 pub(crate) struct StreamIndex {
     /// Entry number plus one; 0 is free.
     slots: Vec<u32>,
-    entries: Vec<FooterEntry>,
+    entries: Vec<Held>,
     streams_max: usize,
+    trail: Vec<Step>,
+    /// Bytes of all entries of the index.
+    index_bytes: usize,
+    /// Streams that have a run, by their hash, once the segment is full: the hash's upper bits, and the entry's number.
+    order: Vec<u64>,
 }
+
+/// What is known of one stream.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    footer: FooterEntry,
+    /// `prev` of the run's first record.
+    before: Location,
+    /// Records of the run, 0 without one.
+    run: u32,
+    /// Where the run's last record lies.
+    run_offset: u32,
+    /// That record's step.
+    newest: u32,
+}
+
+/// A record of a run.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    offset: u32,
+    /// The step of the record before, in the same run.
+    older: u32,
+}
+
+/// The bits of `order` that are an entry's number.
+const NUMBER_BITS: u32 = 24;
+const _: () = assert!(crate::limits::SEGMENT_STREAMS_MAX < 1 << NUMBER_BITS);
 
 /// Where a stream is, or where it would go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +53,22 @@ pub(crate) enum Slot {
 }
 
 impl StreamIndex {
-    /// A table for so many streams. Its memory is touched only as it fills.
-    pub(crate) fn new(streams_max: usize) -> Self {
+    /// A table for so many streams and records. Its memory is touched only as it fills.
+    pub(crate) fn new(streams_max: usize, records_max: usize) -> Self {
         let slots = vec![0; (streams_max * 2).next_power_of_two()];
-        Self { slots, entries: Vec::with_capacity(streams_max), streams_max }
+        Self {
+            slots,
+            entries: Vec::with_capacity(streams_max),
+            streams_max,
+            trail: Vec::with_capacity(records_max),
+            index_bytes: 0,
+            order: Vec::with_capacity(streams_max),
+        }
     }
 
-    pub(crate) fn entries(&self) -> &[FooterEntry] {
-        &self.entries
+    /// What the footer lists.
+    pub(crate) fn footer(&self, range: core::ops::Range<usize>) -> impl Iterator<Item = &FooterEntry> {
+        self.entries[range].iter().map(|held| &held.footer)
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -38,14 +79,19 @@ impl StreamIndex {
         self.entries.len() >= self.streams_max
     }
 
+    /// Bytes of all entries of the index.
+    pub(crate) const fn index_bytes(&self) -> usize {
+        self.index_bytes
+    }
+
     #[inline]
     pub(crate) fn find(&self, stream: &StreamId) -> Slot {
         let mask = self.slots.len() - 1;
-        let mut at = hash(stream) as usize & mask;
+        let mut at = stream_hash(stream) as usize & mask;
         loop {
             match self.slots[at] {
                 0 => return Slot::Free(at),
-                entry if self.entries[entry as usize - 1].stream == *stream => {
+                entry if self.entries[entry as usize - 1].footer.stream == *stream => {
                     return Slot::Held(entry as usize - 1);
                 }
                 _ => at = (at + 1) & mask,
@@ -53,23 +99,80 @@ impl StreamIndex {
         }
     }
 
-    /// Notes a record; `slot` is what `find` just said.
+    /// Notes a record and its `prev`; `slot` is what `find` just said.
     #[inline]
-    pub(crate) fn note(&mut self, slot: Slot, stream: StreamId, sequence: Sequence, offset: u32) {
+    pub(crate) fn note(
+        &mut self,
+        slot: Slot,
+        stream: StreamId,
+        sequence: Sequence,
+        at: Location,
+        prev: Location,
+    ) {
         let entry = match slot {
             Slot::Held(entry) => entry,
             Slot::Free(at) => {
                 debug_assert!(!self.is_full());
-                self.entries.push(FooterEntry { stream, ..FooterEntry::default() });
+                let footer = FooterEntry { stream, ..FooterEntry::default() };
+                self.entries.push(Held { footer, before: prev, run: 0, run_offset: 0, newest: 0 });
                 self.slots[at] = self.entries.len() as u32;
                 self.entries.len() - 1
             }
         };
-        let entry = &mut self.entries[entry];
-        entry.last_offset = offset;
-        entry.count += 1;
+        let held = &mut self.entries[entry];
+        let last = held.footer.last_sequence;
+        // What repeats a sequence, as a folded state does, is none of the records that links lead to.
+        if sequence > last || sequence == last && sequence.0 == 0 || held.run == 0 {
+            let follows = sequence.0 == 0 || sequence.0 == last.0 + 1;
+            let continues = held.run > 0
+                && follows
+                && (sequence.0 == 0) == (last.0 == 0)
+                && prev == Location::new(at.segment, held.run_offset);
+            let was = if held.run == 0 { 0 } else { entry_bytes(held.run) };
+            let older = held.newest;
+            if continues {
+                held.run += 1;
+            } else {
+                (held.run, held.before) = (1, prev);
+            }
+            (held.newest, held.run_offset) = (self.trail.len() as u32, at.offset);
+            self.trail.push(Step { offset: at.offset, older });
+            self.index_bytes = self.index_bytes + entry_bytes(held.run) - was;
+        }
+        let footer = &mut held.footer;
+        footer.last_offset = at.offset;
+        footer.count += 1;
         // Records without a sequence may stand between those with one.
-        entry.last_sequence = entry.last_sequence.max(sequence);
+        footer.last_sequence = last.max(sequence);
+    }
+
+    /// What the index says of a stream.
+    fn entry(&self, held: &Held) -> IndexEntry {
+        let mut step = held.newest;
+        let newest_first = core::iter::from_fn(|| {
+            let Step { offset, older } = self.trail[step as usize];
+            step = older;
+            Some(offset)
+        });
+        IndexEntry::new(held.footer.last_sequence, held.before, held.run, newest_first)
+    }
+
+    /// Brings the entries into the order of the index.
+    pub(crate) fn sort(&mut self) {
+        self.order.clear();
+        self.order.extend(
+            self.entries.iter().zip(0_u64..).filter(|(held, _)| held.run > 0).map(|(held, number)| {
+                stream_hash(&held.footer.stream) >> NUMBER_BITS << NUMBER_BITS | number
+            }),
+        );
+        self.order.sort_unstable();
+    }
+
+    /// Number `place` in the order of the index: its stream, how long its run is, and what the index says.
+    pub(crate) fn sorted(&self, place: usize) -> Option<(&StreamId, u32, impl FnOnce() -> IndexEntry)> {
+        let number = *self.order.get(place)? & ((1 << NUMBER_BITS) - 1);
+        let held = &self.entries[number as usize];
+        Some((&held.footer.stream, held.run, move || self.entry(held)))
     }
 
     /// Empties the table for another segment. A table that is hardly used is emptied slot by slot, so that memory that
@@ -79,8 +182,8 @@ impl StreamIndex {
             self.slots.fill(0);
         } else {
             let mask = self.slots.len() - 1;
-            for (entry, number) in self.entries.iter().zip(1..) {
-                let mut at = hash(&entry.stream) as usize & mask;
+            for (held, number) in self.entries.iter().zip(1..) {
+                let mut at = stream_hash(&held.footer.stream) as usize & mask;
                 while self.slots[at] != number {
                     at = (at + 1) & mask;
                 }
@@ -88,17 +191,10 @@ impl StreamIndex {
             }
         }
         self.entries.clear();
+        self.trail.clear();
+        self.order.clear();
+        self.index_bytes = 0;
     }
-}
-
-/// Sixteen bytes to 64 well-mixed bits: a widening multiplication of both halves with odd constants (wyhash's way).
-fn hash(stream: &StreamId) -> u64 {
-    let value = u128::from_le_bytes(stream.0);
-    let low = (value as u64) ^ 0x2d35_8dcc_aa6c_78a5;
-    let high = ((value >> 64) as u64) ^ 0x8bb8_4b93_962e_acc9;
-    let product = u128::from(low).wrapping_mul(u128::from(high));
-    let mixed = (product as u64) ^ ((product >> 64) as u64);
-    mixed ^ (mixed >> 32)
 }
 
 #[cfg(test)]
@@ -109,7 +205,7 @@ mod tests {
 
     #[test]
     fn it_holds_what_a_map_holds() {
-        let mut index = StreamIndex::new(1000);
+        let mut index = StreamIndex::new(1000, 5000);
         // Few streams and many: both ways of emptying.
         for (round, streams) in [(0, 1000), (1, 60), (2, 1000), (3, 1), (4, 1000)] {
             let mut model = BTreeMap::new();
@@ -118,12 +214,12 @@ mod tests {
                 let stream =
                     StreamId::conversation(ConversationId::direct(UserId(pair), UserId(pair + round)));
                 let slot = index.find(&stream);
-                index.note(slot, stream, Sequence(u64::from(i)), i);
+                index.note(slot, stream, Sequence(u64::from(i)), Location::new(1, i), Location::NONE);
                 let (sequence, offset, count) = model.entry(stream).or_insert((0, 0, 0));
                 (*sequence, *offset, *count) = (u64::from(i), i, *count + 1);
             }
             assert_eq!(index.len(), model.len());
-            for entry in index.entries() {
+            for entry in index.footer(0..index.len()) {
                 let held = (entry.last_sequence.0, entry.last_offset, entry.count);
                 assert_eq!(model.get(&entry.stream), Some(&held));
             }

@@ -1,11 +1,11 @@
 //! The first look at a log: which of its segments were used, and what each says of the one before.
 
 use crate::batch::{BatchKind, Guard};
-use crate::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
+use crate::descriptor::SEGMENT_HEADER_BYTES;
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, HEADERLESS_SCAN_BYTES, SEGMENT_BYTES_MAX};
 use crate::medium::Medium;
 use crate::recover::RecoverError;
-use crate::segment::{ENCODING_PLAIN, PreviousEnd, SegmentHeader};
+use crate::segment::{ENCODING_PLAIN, PreviousEnd, SegmentHeader, is_read};
 use crate::window::Window;
 use tidegate_ids::{BatchNumber, Position};
 
@@ -112,7 +112,7 @@ fn look<M: Medium>(
         let is_refused = !window.unreadable.is_empty();
         return Ok(Surveyed { is_refused, ..Surveyed::bare(segment, len, BLOCK_BYTES_MIN, Usage::Spare) });
     };
-    if header.format_version != FORMAT_VERSION {
+    if !is_read(header.format_version) {
         return Err(RecoverError::Version { segment, version: header.format_version });
     }
     if header.encoding != ENCODING_PLAIN && !(header.rewritten.is_some() && window.inflates()) {

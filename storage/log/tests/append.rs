@@ -30,7 +30,7 @@ fn sizes_that_cannot_be_are_refused() {
 fn the_smallest_sizes_of_every_block_still_take_records() {
     for block_bytes in [512, 1024, 2048, 4096] {
         let batch_bytes_max = 4096.max(4 * block_bytes);
-        let segment_bytes = 8192.max(4 * block_bytes);
+        let segment_bytes = 8192.max(5 * block_bytes);
         let config =
             AppenderConfig { segment_bytes, block_bytes, staging_bytes: 128 * 1024, batch_bytes_max };
         let mut log = Log::new(config);
@@ -208,7 +208,7 @@ fn after_a_failed_write_only_what_is_committed_is_left() {
     log.appender.synced(batch.number);
     let end = log.appender.committed_end();
     // One in flight, some closed behind it, one open.
-    let lost: Vec<Location> = (0..200).map(|_| log.append(stream(1), &[1; 200]).unwrap()).collect();
+    let lost: Vec<Location> = (0..180).map(|_| log.append(stream(1), &[1; 200]).unwrap()).collect();
     assert!(log.write_batch().is_some());
     assert!(log.appender.appended_through() > log.appender.last_synced());
     log.appender.fail();

@@ -4,9 +4,10 @@ mod harness;
 
 use harness::{Log, body, small, stream};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
 use tidegate_storage_log::{
-    AppenderConfig, DamageKind, Direction, Links, Medium, MediumError, MemoryMedium, NewRecord,
+    AppenderConfig, DamageKind, Direction, IndexPlace, Links, Medium, MediumError, MemoryMedium, NewRecord,
     PackedRecords, PageEnd, PageReader, ReadError, ReadSpec, read_page, recover, scan_chunk,
 };
 
@@ -117,14 +118,16 @@ fn any_sequence_is_reached_in_three_logarithms_of_links() {
 /// A medium that counts the reads of bytes it was not told of beforehand: those somebody waits for, one after the other.
 struct Cold {
     medium: MemoryMedium,
+    /// Whether it tells where indexes lie.
+    has_indexes: bool,
     told: Vec<(u32, std::ops::Range<u64>)>,
     waited: u32,
     reads: u32,
 }
 
 impl Cold {
-    const fn new(medium: MemoryMedium) -> Self {
-        Self { medium, told: Vec::new(), waited: 0, reads: 0 }
+    const fn new(medium: MemoryMedium, has_indexes: bool) -> Self {
+        Self { medium, has_indexes, told: Vec::new(), waited: 0, reads: 0 }
     }
 }
 
@@ -142,28 +145,38 @@ impl Medium for Cold {
         self.medium.read(segment, offset, into)
     }
 
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        self.medium.index(segment).filter(|_| self.has_indexes)
+    }
+
     fn will_need(&mut self, segment: u32, offset: u64, bytes: usize) {
         let end = (offset + bytes as u64).min(self.medium.segment_len(segment).unwrap_or(0));
         self.told.push((segment, offset..end));
     }
 }
 
-/// A cold page waited for each of its records, one after the other, and then read each of them a second time.
-#[test]
-fn a_cold_page_is_read_once_in_few_rounds_wherever_its_records_lie() {
+/// A log with a stream whose records lie 9 KiB apart and more, so that no read brings a second one. Some share a segment, some
+/// do not. All segments that hold it are sealed.
+fn sparse() -> Log {
     let config = AppenderConfig { segment_bytes: 1 << 18, ..small() };
     let mut log = Log::new(config);
-    // Records of the stream lie 9 KiB apart and more: no read brings a second one. Some share a segment, some do not.
-    for i in 0..1200_u64 {
+    for i in 0..1500_u64 {
         let sparse = if i < 600 { 10 } else { 100 };
-        log.append(stream(if i % sparse == 0 { 1 } else { 2 }), &body(i, 1000)).expect("room");
+        log.append(stream(if i < 1200 && i % sparse == 0 { 1 } else { 2 }), &body(i, 1000)).expect("room");
         log.flush();
     }
-    let mut most = 0;
     assert_eq!(log.spines[&stream(1)].count(), 66);
+    log
+}
+
+/// Segments of which nothing says where their index lies, or that have none, as those of version 1.
+#[test]
+fn a_cold_page_without_indexes_is_read_once_in_few_rounds() {
+    let log = sparse();
+    let mut most = 0;
     for to in 50..=66_u64 {
         let spec = range(&log, stream(1), to - 49, to, 50, Direction::Descending);
-        let mut cold = Cold::new(log.medium.clone());
+        let mut cold = Cold::new(log.medium.clone(), false);
         let end = read_page(&mut cold, &spec, &mut Vec::new()).expect("sound");
         assert_eq!((end.records, end.damaged), (50, 0));
         assert_eq!(cold.reads, end.steps, "each record is read once, those on the way to the first too");
@@ -175,6 +188,58 @@ fn a_cold_page_is_read_once_in_few_rounds_wherever_its_records_lie() {
         }
     }
     assert!((6..=20).contains(&most), "{most} rounds");
+}
+
+/// The segments that a page's records lie in.
+fn segments_of(page: &[u8]) -> usize {
+    let all: BTreeSet<u32> = PackedRecords(page).iter().map(|record| record.location.segment).collect();
+    all.len()
+}
+
+/// One dependent read for each segment: the first round needs nothing, and every other one another segment.
+#[test]
+fn a_cold_page_waits_once_for_each_segment() {
+    let log = sparse();
+    let mut seen = BTreeSet::new();
+    for count in 1..=50_u64 {
+        let spec = range(&log, stream(1), 67 - count, 66, 50, Direction::Descending);
+        let (mut cold, mut page) = (Cold::new(log.medium.clone(), true), Vec::new());
+        let end = read_page(&mut cold, &spec, &mut page).expect("sound");
+        let segments = segments_of(&page);
+        assert_eq!(
+            (u64::from(end.records), end.damaged, u64::from(end.steps)),
+            (count, 0, count),
+            "one pass"
+        );
+        assert!(end.rounds as usize <= segments + 1, "{count} in {segments} segments: {end:?}");
+        // All that a round reads was announced, unless it is one alone.
+        assert!(cold.waited <= end.rounds, "{count}: {} waited, {end:?}", cold.waited);
+        // What was read beside the records: of each segment its index, once.
+        assert!(cold.reads as usize <= count as usize + segments, "{count}: {} reads", cold.reads);
+        seen.insert((segments, end.rounds));
+    }
+    assert!(seen.iter().any(|(segments, _)| *segments >= 5), "{seen:?}");
+    assert!(
+        seen.iter().all(|(segments, rounds)| *segments < 2 || *rounds as usize > *segments / 2),
+        "{seen:?}"
+    );
+}
+
+/// Further back, the way to the page is by links, and from there on it is one read for each segment again.
+#[test]
+fn an_older_cold_page_waits_for_the_way_to_it_and_once_for_each_segment() {
+    let log = sparse();
+    for to in 50..66_u64 {
+        let steps_to = |from| {
+            let spec = range(&log, stream(1), from, to, 50, Direction::Descending);
+            let (mut cold, mut page) = (Cold::new(log.medium.clone(), true), Vec::new());
+            let end = read_page(&mut cold, &spec, &mut page).expect("sound");
+            (end.rounds as usize, segments_of(&page), end.records)
+        };
+        let ((way, ..), (rounds, segments, records)) = (steps_to(to), steps_to(to - 49));
+        assert_eq!(records, 50);
+        assert!(rounds <= way + segments, "{to}: {rounds} rounds, {way} to one record, {segments} segments");
+    }
 }
 
 #[test]

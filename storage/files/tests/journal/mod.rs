@@ -154,6 +154,9 @@ impl Journal {
             while let Some(batch) = shard.appender.take_batch() {
                 shard.files[&batch.segment].write_sync(batch.offset, &batch.bytes).unwrap();
                 shard.appender.synced(batch.number);
+                if batch.seals {
+                    self.dir.indexes().note(batch.segment, batch.index);
+                }
             }
             let end = shard.appender.committed_end();
             shard.appender.release(end);

@@ -1,7 +1,9 @@
-//! The records of a range in rounds: every round reads what the links of the rounds before lead to.
+//! The records of a range in rounds: every round reads what the rounds before lead to.
 //!
-//! A record says where the one before it is, and by its jump where a tree of records ends. So a range opens like a tree: a
-//! cold one of n records costs about 2·log2(n) reads that wait for each other instead of n, wherever its records lie
+//! The index of a segment says where the records of the stream in it are, and where it goes on before: so a cold range costs
+//! one round for each segment that its records lie in, and one (`docs/decisions/0028-an-index-in-each-segment.md`). Where a
+//! segment has none, a record says where the one before it is, and by its jump where a tree of records ends. So a range opens
+//! like a tree: n records cost about 2·log2(n) rounds, wherever they lie
 //! (`docs/decisions/0027-a-cold-page-in-rounds.md`). What is in memory already is walked from record to record.
 
 use super::seek::{Cell, Lost, Onward, Search};
@@ -21,6 +23,10 @@ pub(crate) struct Spread {
     round: Vec<Cell>,
     /// The highest sequence whose segment retention dropped; below `low` without any.
     gone: u64,
+    /// The segments whose index was asked, if they have one.
+    looked_in: Vec<u32>,
+    /// A record in each segment whose index this round reads.
+    lookups: Vec<Cell>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +56,15 @@ impl Slot {
 
 impl Spread {
     fn begin(&mut self, low: u64, high: u64) {
+        let count = (high - low + 1) as usize;
         self.slots.clear();
-        self.slots.resize((high - low + 1) as usize, Slot::OPEN);
-        self.asked.clear();
+        self.slots.resize(count, Slot::OPEN);
+        // The two take turns, so both get room for all of it.
+        for cells in [&mut self.asked, &mut self.round] {
+            cells.clear();
+            cells.reserve(count);
+        }
+        self.looked_in.clear();
         (self.low, self.gone) = (low, low - 1);
     }
 
@@ -149,14 +161,26 @@ impl<F: Fetch> Search<'_, F> {
     /// Reads what is asked for, and what that leads to.
     fn spread(&mut self, walk: &mut Walk) -> Result<(), ReadError> {
         while !walk.spread.asked.is_empty() {
-            let Spread { asked, round, .. } = &mut walk.spread;
+            let Spread { asked, round, looked_in, lookups, .. } = &mut walk.spread;
             round.clear();
             core::mem::swap(asked, round);
             // Newest first: what lies together is read together.
             round.sort_unstable_by_key(|cell| Reverse(cell.location));
-            let cold = round.iter().filter(|cell| !self.fetch.holds(cell.location)).count();
+            lookups.clear();
+            for of_segment in round.chunk_by(|one, next| one.location.segment == next.location.segment) {
+                let segment = of_segment[0].location.segment;
+                if !looked_in.contains(&segment) {
+                    looked_in.push(segment);
+                    lookups.extend(self.fetch.has_index(segment).then_some(of_segment[0]));
+                }
+            }
+            let unheld = round.iter().filter(|cell| !self.fetch.holds(cell.location)).count();
+            let cold = unheld + lookups.len();
             if cold > 1 {
                 round.iter().for_each(|cell| self.fetch.will_need(cell.location));
+                for cell in lookups.iter() {
+                    self.fetch.will_need_entry(&self.stream, cell.location.segment);
+                }
             }
             walk.rounds += u32::from(cold > 0);
             for index in 0..walk.spread.round.len() {
@@ -165,8 +189,32 @@ impl<F: Fetch> Search<'_, F> {
                     next = self.visit(walk, cell)?;
                 }
             }
+            for index in 0..walk.spread.lookups.len() {
+                if walk.spread.top_open().is_some() {
+                    self.look(walk, walk.spread.lookups[index]);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Asks for what the index of a record's segment says of the records beside it, and of the one before them. It says so only of
+    /// those that links lead along, if this one is among them; that they are what is sought is verified on arrival, as of a jump.
+    fn look(&mut self, walk: &mut Walk, cell: Cell) {
+        let Location { segment, offset } = cell.location;
+        let Some(entry) = self.fetch.entry(&self.stream, segment) else { return };
+        let (last, offsets) = (entry.last_sequence.0, entry.offsets());
+        let place = last.checked_sub(cell.sequence.0).and_then(|back| usize::try_from(back).ok());
+        if place.and_then(|place| offsets.get(place)) != Some(&offset) {
+            return;
+        }
+        for (offset, back) in offsets.iter().zip(0..last) {
+            let location = Location::new(segment, *offset);
+            walk.spread.ask(Cell { location, sequence: Sequence(last - back) });
+        }
+        if is_record(entry.before) && offsets.len() == entry.run as usize {
+            walk.spread.ask(Cell { location: entry.before, sequence: entry.before_sequence() });
+        }
     }
 
     /// Reads one record and asks for those that its links lead to; the one before it, if it lies in memory already.
