@@ -25,8 +25,8 @@ use tidegate_storage_files::{
     Snapshots, Spares, WriteMode, return_free_memory,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, PageEnd, PreviousEnd, ReadError, ReadSpec, SegmentExtent,
-    StagedBatch, read_page, scan_chunk,
+    Appender, AppenderConfig, AppenderStart, PageEnd, PageReader, PreviousEnd, ReadError, ReadSpec,
+    SegmentExtent, StagedBatch, scan_chunk,
 };
 
 const SHARD: ShardIndex = ShardIndex(0);
@@ -256,7 +256,7 @@ impl Running {
         let mut records = Vec::new();
         let stream = match request {
             ReadRequest::Snapshot { stream }
-            | ReadRequest::Page(ReadSpec::Range { stream, .. } | ReadSpec::Chain { stream, .. }) => {
+            | ReadRequest::Page(ReadSpec::Range { stream, .. } | ReadSpec::Chain { stream, .. }, _) => {
                 Some(stream)
             }
             _ => None,
@@ -264,7 +264,9 @@ impl Running {
         let of_user = stream.is_some_and(|stream| matches!(stream.kind(), Some(StreamKind::User(_))));
         self.user_reads += u64::from(of_user);
         let result = match request {
-            ReadRequest::Page(spec) => read_page(&mut self.reader, spec, &mut records),
+            ReadRequest::Page(spec, lead) => {
+                PageReader::new().read_led(&mut self.reader, spec, lead.as_deref(), &mut records)
+            }
             ReadRequest::Snapshot { stream } => Ok(self.read_snapshot(stream, &mut records)?),
             ReadRequest::Scan { from, to, bytes_max, .. } => {
                 let scanned = scan_chunk(&mut self.reader, &self.extents, *from, *bytes_max, &mut records);

@@ -1,8 +1,9 @@
 //! What a shard wants done.
 
 use crate::event::{ConnectionId, ReadToken, TransferKey};
+use std::sync::Arc;
 use tidegate_ids::{LogId, Position, ShardIndex, StreamId};
-use tidegate_storage_log::{ReadSpec, StagedBatch};
+use tidegate_storage_log::{Lead, ReadSpec, StagedBatch};
 
 /// How a connection is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub enum ReceiveMode {
 /// What is to be read from the log, off the shard's thread.
 #[derive(Clone, Debug)]
 pub enum ReadRequest {
-    /// A page of one stream.
-    Page(ReadSpec),
+    /// A page of one stream, and where its last records lie in a segment that has no index yet.
+    Page(ReadSpec, Option<Arc<Lead>>),
     /// Records of one log in order, up to a position that is committed: of an older log as it was recovered, of the
     /// shard's own as it was written. `PageEnd::next` says where to go on, `PageEnd::damaged` how many times damage was
     /// met: it is gone round, and never an error.

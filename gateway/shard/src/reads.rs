@@ -11,12 +11,13 @@ use crate::output::{Output, ReadRequest};
 use crate::shard::{Shard, Turn};
 use crate::table::{IdHash, IdMap};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tidegate_domain::Answer;
 use tidegate_ids::{
     ClientId, CommandNumber, ConversationId, MonotonicNs, Sequence, ShardIndex, StreamId, WallMs,
 };
 use tidegate_schema::SkipReason;
-use tidegate_storage_log::{PageEnd, PageReader, ReadError, ReadSpec};
+use tidegate_storage_log::{Lead, PageEnd, PageReader, ReadError, ReadSpec};
 
 /// What a read is for.
 #[derive(Clone, Debug)]
@@ -123,12 +124,21 @@ impl Shard {
         let mut records = std::mem::take(&mut self.reads.records);
         records.clear();
         match self.reads.reader.read_staging(&self.log, &spec, &mut records) {
-            Err(ReadError::Elsewhere(_)) => self.read_elsewhere(purpose, ReadRequest::Page(spec)),
+            Err(ReadError::Elsewhere(_)) => {
+                let lead = self.lead(&spec);
+                self.read_elsewhere(purpose, ReadRequest::Page(spec, lead));
+            }
             result => self.read_done(purpose, &mut records, result, turn),
         }
         if self.reads.records.capacity() < records.capacity() {
             self.reads.records = records;
         }
+    }
+
+    /// Where the last records of a range's stream lie in the segment that is being written.
+    fn lead(&self, spec: &ReadSpec) -> Option<Arc<Lead>> {
+        let ReadSpec::Range { stream, .. } = spec else { return None };
+        self.log.lead(stream).map(Arc::new)
     }
 
     /// Reads segments, off this thread.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use tidegate_ids::{Location, StreamId, VirtualShard};
-use tidegate_storage_log::{PageEnd, PageReader, ReadError, ReadSpec};
+use tidegate_storage_log::{Lead, PageEnd, PageReader, ReadError, ReadSpec};
 
 /// A read, with the buffer for its answer.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub struct ReadRequest {
 /// What can be read.
 #[derive(Clone, Debug)]
 pub enum ReadWhat {
-    /// A page of one stream.
-    Page(ReadSpec),
+    /// A page of one stream, and what the writer of the log knows of it.
+    Page(ReadSpec, Option<Arc<Lead>>),
     /// A stream's entry in a snapshot. `PageEnd::records` says whether there is one, `PageEnd::next` up to which record it
     /// is folded; the bytes are its state. One that cannot be read is damage at [`Location::SNAPSHOT`].
     Snapshot {
@@ -142,7 +142,7 @@ fn serve(
         records.clear();
         reader.refresh();
         let result = match what {
-            ReadWhat::Page(spec) => pages.read(&mut reader, &spec, &mut records),
+            ReadWhat::Page(spec, lead) => pages.read_led(&mut reader, &spec, lead.as_deref(), &mut records),
             ReadWhat::Snapshot { file, place, stream } => read_entry(&file, place, &stream, &mut records),
         };
         // Never full: there are as many places as answers owed.

@@ -26,7 +26,7 @@ fn asking_and_taking_allocate_nothing_once_warm() {
     let mut ask = |records: Vec<u8>| {
         let (asked, ()) = allocations(|| {
             let spec = ReadSpec::At { location: kept.location };
-            pool.try_read(ReadRequest { token: 1, what: ReadWhat::Page(spec), records }).unwrap();
+            pool.try_read(ReadRequest { token: 1, what: ReadWhat::Page(spec, None), records }).unwrap();
         });
         // Waiting is the test's, not a shard's: that is woken by its ring.
         wakes.recv().unwrap();

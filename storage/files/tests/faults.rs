@@ -133,7 +133,7 @@ fn a_reader_thread_answers_what_can_be_read_and_says_how_much_cannot() {
         let (woken, wakes) = mpsc::channel();
         let mut pool = ReadPool::start(&journal.dir, 1, Box::new(move || _ = woken.send(()))).unwrap();
         let mut ask = |token| {
-            let what = ReadWhat::Page(page(&journal, stream));
+            let what = ReadWhat::Page(page(&journal, stream), None);
             pool.try_read(ReadRequest { token, what, records: Vec::new() }).unwrap();
             wakes.recv().unwrap();
             let reply = pool.take().unwrap();

@@ -160,7 +160,7 @@ fn a_pool_answers_in_order_from_sealed_and_active_segments() {
     let of =
         |number| -> Vec<&Kept> { kept.iter().filter(|record| record.stream == stream(number)).collect() };
     let request =
-        |token, spec| ReadRequest { token, what: ReadWhat::Page(spec), records: b"old bytes".to_vec() };
+        |token, spec| ReadRequest { token, what: ReadWhat::Page(spec, None), records: b"old bytes".to_vec() };
     pool.try_read(request(1, page(&journal, stream(0), 3, 40))).unwrap();
     pool.try_read(request(2, page(&journal, stream(1), 49, 50))).unwrap();
     let refused = pool.try_read(request(3, page(&journal, stream(2), 1, 1))).unwrap_err();
@@ -200,7 +200,7 @@ fn a_pool_stops_with_answers_not_taken() {
     let mut pool = ReadPool::start(&journal.dir, 8, Box::new(|| {})).unwrap();
     for token in 0..8 {
         let spec = ReadSpec::At { location: kept.location };
-        pool.try_read(ReadRequest { token, what: ReadWhat::Page(spec), records: Vec::new() }).unwrap();
+        pool.try_read(ReadRequest { token, what: ReadWhat::Page(spec, None), records: Vec::new() }).unwrap();
     }
     drop(pool);
 }

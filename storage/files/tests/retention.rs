@@ -288,7 +288,7 @@ fn a_reader_keeps_the_old_file_until_it_looks_again() {
     let spec = ReadSpec::At { location: first.location };
     pool.try_read(ReadRequest {
         token: 1,
-        what: tidegate_storage_files::ReadWhat::Page(spec),
+        what: tidegate_storage_files::ReadWhat::Page(spec, None),
         records: Vec::new(),
     })
     .unwrap();

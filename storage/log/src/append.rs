@@ -8,7 +8,7 @@ use crate::buffer::{BatchBytes, Buffer, BufferPool, OwnBuffer};
 use crate::checksum::crc32c;
 use crate::config::{AppenderConfig, AppenderStart, ConfigError};
 use crate::descriptor::RECORD_HEADER_BYTES;
-use crate::index::IndexPlace;
+use crate::index::{IndexPlace, Lead};
 use crate::limits::{SEGMENT_BYTES_PER_STREAM, SEGMENT_STREAMS_MAX, SPARE_SEGMENTS_MAX};
 use crate::record::{
     Links, Placement, RecordHead, RecordState, RecordView, parse_checked, stored_len, write_header,
@@ -385,6 +385,17 @@ impl Appender {
         let at = location.offset as usize - open.base;
         self.offsets.binary_search(&(at.checked_sub(open.start)? as u32)).ok()?;
         parse_checked(&open.buffer.buffer.bytes()[at..open.used], location).ok()
+    }
+
+    /// Where the last records of a stream lie in the newest segment that has any and no seal yet: what a reader of segments cannot
+    /// know.
+    #[must_use]
+    pub fn lead(&self, stream: &StreamId) -> Option<Lead> {
+        let open = self.segment.as_ref().map(|open| (open.number, &open.index));
+        let ending = self.footers.iter().rev().map(PendingFooter::segment);
+        open.into_iter()
+            .chain(ending)
+            .find_map(|(segment, index)| Some(Lead { segment, entry: index.lead(stream)? }))
     }
 
     /// The durable records in memory at `from` and after, in order. Cursors are positions, as many as one likes.

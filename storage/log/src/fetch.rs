@@ -2,7 +2,7 @@
 
 use crate::append::Appender;
 use crate::descriptor::RECORD_HEADER_BYTES;
-use crate::index::IndexEntry;
+use crate::index::{IndexEntry, Lead};
 use crate::limits::{LINK_READ_BEFORE_BYTES, LINK_READ_BYTES};
 use crate::medium::{Medium, MediumError};
 use crate::record::{
@@ -40,6 +40,9 @@ pub(crate) trait Fetch {
     /// Says that a record is fetched soon.
     fn will_need(&mut self, at: Location);
 
+    /// What the index of a segment will say of the stream, if that was told.
+    fn lead(&self, segment: u32) -> Option<IndexEntry>;
+
     /// Whether it is known where the index of a segment lies.
     fn has_index(&mut self, segment: u32) -> bool;
 
@@ -56,6 +59,7 @@ pub(crate) trait Fetch {
 /// Records of a medium.
 pub(crate) struct MediumFetch<'m, M> {
     pub(crate) medium: &'m mut M,
+    lead: Option<&'m Lead>,
     pub(crate) bytes: &'m mut Vec<u8>,
     pub(crate) index_bytes: &'m mut Vec<u8>,
     pub(crate) segment: u32,
@@ -63,9 +67,14 @@ pub(crate) struct MediumFetch<'m, M> {
 }
 
 impl<'m, M: Medium> MediumFetch<'m, M> {
-    pub(crate) fn new(medium: &'m mut M, bytes: &'m mut Vec<u8>, index_bytes: &'m mut Vec<u8>) -> Self {
+    pub(crate) fn new(
+        medium: &'m mut M,
+        lead: Option<&'m Lead>,
+        bytes: &'m mut Vec<u8>,
+        index_bytes: &'m mut Vec<u8>,
+    ) -> Self {
         bytes.clear();
-        Self { medium, bytes, index_bytes, segment: 0, start: 0 }
+        Self { medium, lead, bytes, index_bytes, segment: 0, start: 0 }
     }
 
     const fn is_held(&self, at: Location, len: usize) -> bool {
@@ -166,6 +175,10 @@ impl<M: Medium> Fetch for MediumFetch<'_, M> {
         self.medium.will_need(at.segment, start, bytes);
     }
 
+    fn lead(&self, segment: u32) -> Option<IndexEntry> {
+        self.lead.filter(|lead| lead.segment == segment).map(|lead| lead.entry)
+    }
+
     fn has_index(&mut self, segment: u32) -> bool {
         self.medium.index(segment).is_some()
     }
@@ -207,6 +220,10 @@ impl Fetch for StagingFetch<'_> {
     }
 
     fn will_need(&mut self, _: Location) {}
+
+    fn lead(&self, _: u32) -> Option<IndexEntry> {
+        None
+    }
 
     fn has_index(&mut self, _: u32) -> bool {
         false

@@ -40,6 +40,16 @@ pub struct IndexEntry {
     offsets: [u32; INDEX_OFFSETS_MAX],
 }
 
+/// What the index of a segment will say of a stream, before there is one: told along with a read by whoever still writes the
+/// segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// The segment.
+    pub segment: u32,
+    /// What its index would say now; some of it may not be durable yet.
+    pub entry: IndexEntry,
+}
+
 /// The sizes of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexPlan {

@@ -58,7 +58,7 @@ pub use checksum::crc32c;
 pub use config::{AppenderConfig, AppenderStart, ConfigError};
 pub use erased::{ErasedRanges, SequenceRange};
 pub use footer::{FooterEntry, read_footer};
-pub use index::{IndexEntry, IndexPlace, index_of};
+pub use index::{IndexEntry, IndexPlace, Lead, index_of};
 pub use inflate::Inflated;
 pub use judge::{JudgeError, JudgedLog, JudgedSegment, LogFacts, SegmentState, judge};
 pub use medium::{Medium, MediumError, MemoryMedium};

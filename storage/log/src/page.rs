@@ -5,6 +5,7 @@
 
 use crate::append::Appender;
 use crate::fetch::{Fetch, FetchError, MediumFetch, Remains, StagingFetch};
+use crate::index::Lead;
 use crate::limits::{KEPT_BYTES_MAX, NUMBER_STEPS_MAX, PAGE_RECORDS_MAX, RESCUES_MAX};
 use crate::medium::Medium;
 use crate::packed::{pack, packed_len};
@@ -170,7 +171,21 @@ impl PageReader {
         spec: &ReadSpec,
         out: &mut Vec<u8>,
     ) -> Result<PageEnd, ReadError> {
-        let mut fetch = MediumFetch::new(medium, &mut self.bytes, &mut self.index_bytes);
+        self.read_led(medium, spec, None, out)
+    }
+
+    /// Like [`read_page`], with what the writer of a segment without an index knows of the stream in it.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read_led<M: Medium>(
+        &mut self,
+        medium: &mut M,
+        spec: &ReadSpec,
+        lead: Option<&Lead>,
+        out: &mut Vec<u8>,
+    ) -> Result<PageEnd, ReadError> {
+        let mut fetch = MediumFetch::new(medium, lead, &mut self.bytes, &mut self.index_bytes);
         read(&mut self.walk, &mut fetch, spec, out)
     }
 

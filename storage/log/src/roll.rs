@@ -81,6 +81,10 @@ impl PendingFooter {
         BatchNumber(self.first_number.0 + self.taken as u64)
     }
 
+    pub(crate) const fn segment(&self) -> (u32, &StreamIndex) {
+        (self.segment, &self.index)
+    }
+
     const fn place(&self) -> IndexPlace {
         if self.index_bytes == 0 {
             return IndexPlace { offset: 0, bytes: 0 };

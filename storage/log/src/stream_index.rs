@@ -146,6 +146,13 @@ impl StreamIndex {
         footer.last_sequence = last.max(sequence);
     }
 
+    /// What the index would say of a stream now.
+    pub(crate) fn lead(&self, stream: &StreamId) -> Option<IndexEntry> {
+        let Slot::Held(number) = self.find(stream) else { return None };
+        let held = &self.entries[number];
+        (held.run > 0).then(|| self.entry(held))
+    }
+
     /// What the index says of a stream.
     fn entry(&self, held: &Held) -> IndexEntry {
         let mut step = held.newest;

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tidegate_ids::{CommandNumber, Location, Sequence, StreamId};
 use tidegate_storage_log::{
-    AppenderConfig, DamageKind, Direction, IndexPlace, Links, Medium, MediumError, MemoryMedium, NewRecord,
-    PackedRecords, PageEnd, PageReader, ReadError, ReadSpec, read_page, recover, scan_chunk,
+    AppenderConfig, DamageKind, Direction, IndexPlace, Lead, Links, Medium, MediumError, MemoryMedium,
+    NewRecord, PackedRecords, PageEnd, PageReader, ReadError, ReadSpec, read_page, recover, scan_chunk,
 };
 
 fn range(log: &Log, stream: StreamId, from: u64, to: u64, limit: u32, direction: Direction) -> ReadSpec {
@@ -223,6 +223,40 @@ fn a_cold_page_waits_once_for_each_segment() {
         seen.iter().all(|(segments, rounds)| *segments < 2 || *rounds as usize > *segments / 2),
         "{seen:?}"
     );
+}
+
+/// The writer knows where the records of its open segment lie, and of one whose end is being written: then the first round reads all
+/// of them.
+#[test]
+fn the_segment_that_is_written_costs_no_wait() {
+    let mut log = sparse();
+    for i in 0..120_u64 {
+        log.append(stream(if i % 10 == 0 { 1 } else { 2 }), &body(i, 1000)).expect("room");
+        log.flush();
+    }
+    let lead = log.appender.lead(&stream(1)).expect("it is in the open segment");
+    assert_eq!(lead.segment, log.spines[&stream(1)].last().segment);
+    let latest = range(&log, stream(1), 1, 78, 50, Direction::Descending);
+    let read = |log: &Log, lead: Option<&Lead>| {
+        let (mut cold, mut page) = (Cold::new(log.medium.clone(), true), Vec::new());
+        let end = PageReader::new().read_led(&mut cold, &latest, lead, &mut page).expect("sound");
+        assert_eq!((end.records, end.damaged, end.steps), (50, 0, 50), "one pass");
+        assert!(cold.waited <= end.rounds);
+        (end.rounds as usize, page)
+    };
+    let (rounds, page) = read(&log, Some(&lead));
+    let segments = segments_of(&page);
+    assert!(segments > 3 && rounds <= segments, "{rounds} rounds, {segments} segments");
+    let (without, same) = read(&log, None);
+    assert!(without > rounds && same == page, "{without} rounds without");
+    // One that is led wrong goes by links.
+    let wrong = Lead { segment: lead.segment, entry: log.appender.lead(&stream(2)).expect("it is").entry };
+    assert!(read(&log, Some(&wrong)).1 == page);
+    // Its records are in the log, and neither index nor seal are.
+    log.appender.seal();
+    assert_eq!(log.appender.lead(&stream(1)), Some(lead));
+    log.flush();
+    assert_eq!(log.appender.lead(&stream(1)), None);
 }
 
 /// Further back, the way to the page is by links, and from there on it is one read for each segment again.

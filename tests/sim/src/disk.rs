@@ -4,7 +4,7 @@
 use crate::clock::Chance;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ids::LogId;
-use tidegate_storage_log::{Damage, Medium, MediumError, StagedBatch};
+use tidegate_storage_log::{Damage, IndexPlace, Medium, MediumError, SegmentHeader, StagedBatch};
 
 /// What a device writes atomically (DESIGN 8).
 const SECTOR_BYTES: usize = 512;
@@ -150,6 +150,13 @@ impl Medium for Disk {
         let count = rest.len().min(into.len());
         into[..count].copy_from_slice(&rest[..count]);
         Ok(count)
+    }
+
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        let headers =
+            self.segments.values().filter_map(|held| SegmentHeader::decode(held.seen.first_chunk()?));
+        let mut behind = headers.filter(|header| header.previous.end.segment == segment);
+        behind.next().map(|header| header.previous_index).filter(|place| !place.is_none())
     }
 }
 

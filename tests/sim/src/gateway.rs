@@ -13,8 +13,8 @@ use tidegate_shard::{
     TokenError, TokenVerifier,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, Covered, Guard, LogIdentity, PageEnd, PreviousEnd, ReadError,
-    SegmentExtent, StagedBatch, read_page, recover_after, scan_chunk,
+    Appender, AppenderConfig, AppenderStart, Covered, Guard, LogIdentity, PageEnd, PageReader, PreviousEnd,
+    ReadError, SegmentExtent, StagedBatch, recover_after, scan_chunk,
 };
 
 /// Names the simulated data directory.
@@ -271,7 +271,9 @@ impl Gateway {
         let mut records = Vec::new();
         let result = match request {
             ReadRequest::Snapshot { stream } => return snapshots.read(stream),
-            ReadRequest::Page(spec) => read_page(disk, spec, &mut records),
+            ReadRequest::Page(spec, lead) => {
+                PageReader::new().read_led(disk, spec, lead.as_deref(), &mut records)
+            }
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let extents = self.trimmed(*log, *to);
                 let scanned = scan_chunk(disk, &extents, *from, *bytes_max, &mut records);

@@ -78,7 +78,7 @@ impl Core {
     fn read(&mut self, token: ReadToken, request: &ReadRequest) {
         let records = self.buffers.pop().unwrap_or_default();
         match *request {
-            ReadRequest::Page(spec) => self.ask(token, ReadWhat::Page(spec), records),
+            ReadRequest::Page(spec, ref lead) => self.ask(token, ReadWhat::Page(spec, lead.clone()), records),
             ReadRequest::Snapshot { stream } => {
                 let (Some(file), Some(place)) = (self.snapshot.clone(), virtual_shard(&stream)) else {
                     unreachable!("the shard was told of a snapshot, and has no such streams of its own")

@@ -11,7 +11,7 @@ use tidegate_shard::{
     Recovery, Shard, ShardLimits, ShardSetup, ShardStats, TokenError, TokenVerifier,
 };
 use tidegate_storage_log::{
-    Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, PreviousEnd, ReadError, read_page,
+    Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, PageReader, PreviousEnd, ReadError,
 };
 use tidegate_ws::{Decoder, Item, Role, client, encode};
 
@@ -238,9 +238,10 @@ impl Gateway {
             Output::Swept => self.swept += 1,
             Output::Checkpointed { fed } => self.consumed.extend(fed.into_iter().map(|(_, at)| at)),
             Output::Read { token, request } if self.holds_reads => self.held_reads.push((token, request)),
-            Output::Read { token, request: ReadRequest::Page(spec) } => {
+            Output::Read { token, request: ReadRequest::Page(spec, lead) } => {
                 let mut records = Vec::new();
-                let result = read_page(&mut self.medium, &spec, &mut records);
+                let result =
+                    PageReader::new().read_led(&mut self.medium, &spec, lead.as_deref(), &mut records);
                 self.shard.handle(Event::ReadDone { token, records, result }, self.now, &mut self.ring);
                 return true;
             }
@@ -294,9 +295,9 @@ impl Gateway {
     pub fn release_reads(&mut self) {
         self.holds_reads = false;
         for (token, request) in std::mem::take(&mut self.held_reads) {
-            let ReadRequest::Page(spec) = request else { panic!("there is no snapshot") };
+            let ReadRequest::Page(spec, lead) = request else { panic!("there is no snapshot") };
             let mut records = Vec::new();
-            let result = read_page(&mut self.medium, &spec, &mut records);
+            let result = PageReader::new().read_led(&mut self.medium, &spec, lead.as_deref(), &mut records);
             self.tell(Event::ReadDone { token, records, result });
         }
     }

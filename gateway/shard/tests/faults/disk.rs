@@ -4,7 +4,9 @@ use crate::node::SHARDS;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_ids::{ConversationId, Location, LogId, Sequence, ShardIndex, StreamId};
 use tidegate_shard::ReadRequest;
-use tidegate_storage_log::{Medium, MediumError, MemoryMedium, RecordView, Snapshot, StagedBatch, recover};
+use tidegate_storage_log::{
+    IndexPlace, Medium, MediumError, MemoryMedium, RecordView, Snapshot, StagedBatch, recover,
+};
 
 pub const DIRECTORY: [u8; 16] = *b"a disk in memory";
 pub const SEGMENT_BYTES: u32 = 128 * 1024;
@@ -47,9 +49,9 @@ impl ReadKind {
     fn of(request: &ReadRequest) -> Self {
         use tidegate_storage_log::ReadSpec;
         match request {
-            ReadRequest::Page(ReadSpec::Range { .. }) => Self::Range,
-            ReadRequest::Page(ReadSpec::Chain { .. }) => Self::Chain,
-            ReadRequest::Page(ReadSpec::Number { .. } | ReadSpec::At { .. }) => Self::Number,
+            ReadRequest::Page(ReadSpec::Range { .. }, _) => Self::Range,
+            ReadRequest::Page(ReadSpec::Chain { .. }, _) => Self::Chain,
+            ReadRequest::Page(ReadSpec::Number { .. } | ReadSpec::At { .. }, _) => Self::Number,
             ReadRequest::Scan { .. } => Self::Scan,
             ReadRequest::Snapshot { .. } => Self::Snapshot,
         }
@@ -204,6 +206,10 @@ impl Medium for Reading<'_> {
         }
         let len = disk.seen.segment_len(segment)?;
         Ok(disk.cut.get(&segment).map_or(len, |cut| len.min(*cut)))
+    }
+
+    fn index(&mut self, segment: u32) -> Option<IndexPlace> {
+        self.0.seen.index(segment)
     }
 
     fn read(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> Result<usize, MediumError> {

@@ -12,8 +12,8 @@ use tidegate_shard::{
     StreamFold, TransferKey,
 };
 use tidegate_storage_log::{
-    DamageKind, MemoryRuns, Merger, PageEnd, ReadError, Snapshot, SnapshotHeader, SnapshotWriter,
-    StagedBatch, read_page, scan_chunk,
+    DamageKind, MemoryRuns, Merger, PageEnd, PageReader, ReadError, Snapshot, SnapshotHeader, SnapshotWriter,
+    StagedBatch, scan_chunk,
 };
 
 /// Memory of a merge: a few records at a time.
@@ -336,7 +336,9 @@ impl House {
         let mut records = Vec::new();
         let result = match request {
             ReadRequest::Snapshot { stream } => self.read_snapshot(stream, &mut records),
-            ReadRequest::Page(spec) => read_page(&mut self.disk.reading(), spec, &mut records),
+            ReadRequest::Page(spec, lead) => {
+                PageReader::new().read_led(&mut self.disk.reading(), spec, lead.as_deref(), &mut records)
+            }
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let extents = self.logs.until(log, *to);
                 let scanned = scan_chunk(&mut self.disk.reading(), &extents, *from, *bytes_max, &mut records);

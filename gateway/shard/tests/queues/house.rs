@@ -12,8 +12,8 @@ use tidegate_shard::{
     ShardLimits, ShardStats, StreamFold, TransferKey,
 };
 use tidegate_storage_log::{
-    Covered, MemoryMedium, MemoryRuns, Merger, PageEnd, ReadError, ReadSpec, SegmentExtent, Snapshot,
-    SnapshotHeader, SnapshotWriter, StagedBatch, read_page, scan_chunk,
+    Covered, MemoryMedium, MemoryRuns, Merger, PageEnd, PageReader, ReadError, ReadSpec, SegmentExtent,
+    Snapshot, SnapshotHeader, SnapshotWriter, StagedBatch, scan_chunk,
 };
 
 const DIRECTORY: [u8; 16] = *b"queues in memory";
@@ -468,7 +468,9 @@ impl House {
                 }
                 return (state, end);
             }
-            ReadRequest::Page(spec) => read_page(&mut self.disk.medium, spec, &mut records),
+            ReadRequest::Page(spec, lead) => {
+                PageReader::new().read_led(&mut self.disk.medium, spec, lead.as_deref(), &mut records)
+            }
             ReadRequest::Scan { log, from, to, bytes_max } => {
                 let extents = self.logs.until(log, *to);
                 let next = scan_chunk(&mut self.disk.medium, &extents, *from, *bytes_max, &mut records).next;
@@ -485,8 +487,9 @@ impl House {
                 ReadSpec::Range { stream, .. }
                 | ReadSpec::Chain { stream, .. }
                 | ReadSpec::Number { stream, .. },
+                _,
             ) => stream,
-            ReadRequest::Page(ReadSpec::At { .. }) | ReadRequest::Scan { .. } => return,
+            ReadRequest::Page(ReadSpec::At { .. }, _) | ReadRequest::Scan { .. } => return,
         };
         let of_user = matches!(stream.kind(), Some(StreamKind::User(_)));
         self.user_reads += u64::from(of_user);

@@ -9,6 +9,7 @@
 use super::seek::{Cell, Lost, Onward, Search};
 use super::{ReadError, Walk, is_record};
 use crate::fetch::{Fetch, FetchError};
+use crate::index::IndexEntry;
 use core::cmp::Reverse;
 use tidegate_ids::{Location, Sequence};
 
@@ -128,6 +129,10 @@ impl<F: Fetch> Search<'_, F> {
             match self.locate(walk, top) {
                 Ok(cell) => {
                     walk.spread.ask(cell);
+                    if let Some(entry) = self.fetch.lead(cell.location.segment) {
+                        walk.spread.looked_in.push(cell.location.segment);
+                        follow(&mut walk.spread, cell, &entry);
+                    }
                     self.spread(walk)?;
                 }
                 Err((FetchError::Damaged(_), _)) => walk.spread.lose(top, top),
@@ -190,31 +195,15 @@ impl<F: Fetch> Search<'_, F> {
                 }
             }
             for index in 0..walk.spread.lookups.len() {
-                if walk.spread.top_open().is_some() {
-                    self.look(walk, walk.spread.lookups[index]);
+                let cell = walk.spread.lookups[index];
+                if walk.spread.top_open().is_some()
+                    && let Some(entry) = self.fetch.entry(&self.stream, cell.location.segment)
+                {
+                    follow(&mut walk.spread, cell, &entry);
                 }
             }
         }
         Ok(())
-    }
-
-    /// Asks for what the index of a record's segment says of the records beside it, and of the one before them. It says so only of
-    /// those that links lead along, if this one is among them; that they are what is sought is verified on arrival, as of a jump.
-    fn look(&mut self, walk: &mut Walk, cell: Cell) {
-        let Location { segment, offset } = cell.location;
-        let Some(entry) = self.fetch.entry(&self.stream, segment) else { return };
-        let (last, offsets) = (entry.last_sequence.0, entry.offsets());
-        let place = last.checked_sub(cell.sequence.0).and_then(|back| usize::try_from(back).ok());
-        if place.and_then(|place| offsets.get(place)) != Some(&offset) {
-            return;
-        }
-        for (offset, back) in offsets.iter().zip(0..last) {
-            let location = Location::new(segment, *offset);
-            walk.spread.ask(Cell { location, sequence: Sequence(last - back) });
-        }
-        if is_record(entry.before) && offsets.len() == entry.run as usize {
-            walk.spread.ask(Cell { location: entry.before, sequence: entry.before_sequence() });
-        }
     }
 
     /// Reads one record and asks for those that its links lead to; the one before it, if it lies in memory already.
@@ -252,5 +241,22 @@ impl<F: Fetch> Search<'_, F> {
             }
             Err((FetchError::Elsewhere, at)) => Err(ReadError::Elsewhere(at)),
         }
+    }
+}
+
+/// Asks for what the index of a record's segment says of the records beside it, and of the one before them. It says so only of
+/// those that links lead along, if this one is among them; that they are what is sought is verified on arrival, as of a jump.
+fn follow(spread: &mut Spread, cell: Cell, entry: &IndexEntry) {
+    let Location { segment, offset } = cell.location;
+    let (last, offsets) = (entry.last_sequence.0, entry.offsets());
+    let place = last.checked_sub(cell.sequence.0).and_then(|back| usize::try_from(back).ok());
+    if place.and_then(|place| offsets.get(place)) != Some(&offset) {
+        return;
+    }
+    for (offset, back) in offsets.iter().zip(0..last) {
+        spread.ask(Cell { location: Location::new(segment, *offset), sequence: Sequence(last - back) });
+    }
+    if is_record(entry.before) && offsets.len() == entry.run as usize {
+        spread.ask(Cell { location: entry.before, sequence: entry.before_sequence() });
     }
 }
