@@ -14,12 +14,8 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 use tidegate_domain::Generator;
 use tidegate_ids::Sequence;
-use tidegate_storage_files::SegmentReader;
-use tidegate_storage_log::descriptor::FOOTER_ENTRY_BYTES;
+use tidegate_storage_files::{SegmentReader, recover_all};
 use tidegate_storage_log::{Direction, PackedRecords, PageReader, ReadSpec, crc32c, stored_len};
-
-/// What is read of an index: the offsets of a thousand records of a stream.
-const INDEX_READ_BYTES: usize = 4096;
 
 /// How much to read.
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +54,14 @@ pub struct ColdRow {
     pub chained_ns: Median,
     /// Nanoseconds of reading the same records after all have been announced at once.
     pub at_once_ns: Median,
-    /// Nanoseconds of what an index of records in each footer would take: of each segment the list of streams, what the index
-    /// says of one, and the records, announced at once.
-    pub by_index_ns: Median,
-    /// The same, if all lists of streams are in memory.
-    pub by_known_index_ns: Median,
     /// Rounds of reads that waited for each other: the mean, and the most.
     pub rounds: (f64, u32),
     /// Segments that the records of a read lie in: the mean, and the most.
     pub segments: (f64, u32),
+    /// Reads with more rounds behind the first, which depends on nothing, than one for each segment.
+    pub above_bound: usize,
+    /// All reads.
+    pub reads: usize,
 }
 
 /// Where a record lies.
@@ -96,12 +91,9 @@ enum ColdWay {
     Page,
     OneAfterTheOther,
     AtOnce,
-    ByIndex,
-    ByKnownIndex,
 }
 
-const COLD_WAYS: [ColdWay; 5] =
-    [ColdWay::Page, ColdWay::OneAfterTheOther, ColdWay::AtOnce, ColdWay::ByIndex, ColdWay::ByKnownIndex];
+const COLD_WAYS: [ColdWay; 3] = [ColdWay::Page, ColdWay::OneAfterTheOther, ColdWay::AtOnce];
 
 struct Reading {
     reader: SegmentReader,
@@ -109,8 +101,6 @@ struct Reading {
     packed: Vec<u8>,
     files: BTreeMap<u32, File>,
     buffer: Vec<u8>,
-    /// As large as the footer of a segment in which every conversation has a record.
-    footer: Vec<u8>,
 }
 
 /// Reads the latest page of random conversations, that of the long one, and single random records of the long one: from the
@@ -121,7 +111,9 @@ struct Reading {
 pub fn run(corpus: &Corpus, work: &Work) -> Result<(Vec<PageRow>, Vec<ColdRow>)> {
     ensure!(work.reads > 0 && work.rounds > 0, "a read and a round at least");
     let dir = corpus.open()?;
-    let mut reading = Reading::new(dir.reader(), &corpus.parts(&dir)?, corpus.ends.len())?;
+    // As a start does, which learns where the index of the last segment lies.
+    recover_all(&dir, |_| {}, |_, _| {})?;
+    let mut reading = Reading::new(dir.reader(), &corpus.parts(&dir)?)?;
     let mut cases = cases(corpus, work);
     for case in &mut cases {
         case.prepare(&mut reading).context(case.name)?;
@@ -184,17 +176,10 @@ fn bound(spec: &ReadSpec) -> f64 {
 }
 
 impl Reading {
-    fn new(reader: SegmentReader, parts: &[LogFilePart], streams: usize) -> Result<Self> {
+    fn new(reader: SegmentReader, parts: &[LogFilePart]) -> Result<Self> {
         let open = |part: &LogFilePart| Ok((part.segment, File::open(&part.path)?));
         let files = parts.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self {
-            reader,
-            pages: PageReader::new(),
-            packed: Vec::new(),
-            files,
-            buffer: vec![0; 128 << 10],
-            footer: vec![0; streams * FOOTER_ENTRY_BYTES],
-        })
+        Ok(Self { reader, pages: PageReader::new(), packed: Vec::new(), files, buffer: vec![0; 128 << 10] })
     }
 
     fn page(&mut self, spec: &ReadSpec) -> Result<tidegate_storage_log::PageEnd> {
@@ -215,24 +200,6 @@ impl Reading {
             fadvise(&self.files[&place.segment], place.offset, bytes, Advice::WillNeed)?;
         }
         self.places(places)
-    }
-
-    /// Reads records, oldest first, as with an index in the footer of each of their segments: the newest segment first, and the
-    /// segment before when its records say so. Bytes in the middle of the segments stand for footers and indexes.
-    fn by_index(&mut self, places: &[Place], streams_known: bool) -> Result<u32> {
-        let mut sum = 0;
-        for of_segment in places.chunk_by(|one, next| one.segment == next.segment).rev() {
-            let file = &self.files[&of_segment[0].segment];
-            let middle = file.metadata()?.len() / 2;
-            if !streams_known {
-                file.read_exact_at(&mut self.footer, middle)?;
-                sum ^= crc32c(&self.footer);
-            }
-            let slice = &mut self.buffer[..INDEX_READ_BYTES];
-            file.read_exact_at(slice, middle + self.footer.len() as u64)?;
-            sum ^= self.announced(of_segment)?;
-        }
-        Ok(sum)
     }
 
     fn places(&mut self, places: &[Place]) -> Result<u32> {
@@ -319,8 +286,6 @@ impl Case {
                     ColdWay::Page => drop(black_box(reading.page(spec)?)),
                     ColdWay::OneAfterTheOther => drop(black_box(reading.places(places)?)),
                     ColdWay::AtOnce => drop(black_box(reading.announced(places)?)),
-                    ColdWay::ByIndex => drop(black_box(reading.by_index(places, false)?)),
-                    ColdWay::ByKnownIndex => drop(black_box(reading.by_index(places, true)?)),
                 }
                 sums[way] += began.elapsed().as_nanos() as f64;
             }
@@ -335,16 +300,17 @@ impl Case {
             let all: BTreeSet<u32> = places.iter().map(|place| place.segment).collect();
             all.len() as u32
         };
+        let is_above = |(segments, rounds): &(u32, &u32)| **rounds > segments + 1;
         let cold = |way: ColdWay| Median::of(self.cold_ns[way as usize].iter().copied());
         ColdRow {
             name: self.name,
             read_ns: cold(ColdWay::Page),
             chained_ns: cold(ColdWay::OneAfterTheOther),
             at_once_ns: cold(ColdWay::AtOnce),
-            by_index_ns: cold(ColdWay::ByIndex),
-            by_known_index_ns: cold(ColdWay::ByKnownIndex),
             rounds: mean_and_most(self.rounds.iter().copied()),
             segments: mean_and_most(self.places.iter().map(segments)),
+            above_bound: self.places.iter().map(segments).zip(&self.rounds).filter(is_above).count(),
+            reads: self.rounds.len(),
         }
     }
 
@@ -380,10 +346,9 @@ fn cold_table(rows: &[ColdRow]) -> String {
         "all announced at once",
         "× one after the other",
         "× at once",
-        "by an index in each footer",
-        "by one whose list of streams is in memory",
         "rounds, mean · most",
         "segments, mean · most",
+        "pages that waited more than once for a segment",
     ]);
     for row in rows {
         table.row(&[
@@ -393,10 +358,9 @@ fn cold_table(rows: &[ColdRow]) -> String {
             spread(&row.at_once_ns, 0),
             times(&row.read_ns, &row.chained_ns),
             times(&row.read_ns, &row.at_once_ns),
-            spread(&row.by_index_ns, 0),
-            spread(&row.by_known_index_ns, 0),
             format!("{:.1} · {}", row.rounds.0, row.rounds.1),
             format!("{:.1} · {}", row.segments.0, row.segments.1),
+            format!("{} of {}", row.above_bound, row.reads),
         ]);
     }
     table.text().to_owned()
@@ -442,9 +406,10 @@ mod tests {
         assert!(rows[1].steps.1 <= 50 && rows[2].steps.1 <= 33);
         for row in cold {
             assert!(row.read_ns.low > 0.0 && row.chained_ns.low > 0.0 && row.at_once_ns.low > 0.0, "{row:?}");
-            assert!(row.by_index_ns.low > 0.0 && row.by_known_index_ns.low > 0.0, "{row:?}");
         }
-        assert!((1..=20).contains(&cold[0].rounds.1) && (1..=20).contains(&cold[1].rounds.1), "{cold:?}");
+        // One dependent read for each segment, for pages; a single record is sought by links.
+        assert!(cold[0].segments.1 > 1 && cold[0].reads == 20, "{cold:?}");
+        assert_eq!((cold[0].above_bound, cold[1].above_bound), (0, 0), "{cold:?}");
         assert_eq!(tables(&all).lines().count(), 5 + 3 + 5);
     }
 }
