@@ -19,8 +19,9 @@ pub(crate) struct StreamIndex {
     order: Vec<u64>,
 }
 
-/// What is known of one stream.
+/// What is known of one stream: a line of the processor's cache, since streams come in any order.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Held {
     footer: FooterEntry,
     /// `prev` of the run's first record.
@@ -32,6 +33,8 @@ struct Held {
     /// That record's step.
     newest: u32,
 }
+
+const _: () = assert!(size_of::<Held>() == 64);
 
 /// A record of a run.
 #[derive(Clone, Copy, Debug)]
