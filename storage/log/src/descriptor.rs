@@ -230,7 +230,7 @@ pub mod index {
     pub const RUN_AT: usize = 4;
     /// Sixteen bytes: the stream.
     pub const STREAM_AT: usize = 8;
-    /// u64: the sequence of the run's last record, 0 for none.
+    /// u64: the sequence of the run's last record.
     pub const LAST_SEQUENCE_AT: usize = 24;
     /// u64: `prev` of the run's first record.
     pub const BEFORE_AT: usize = 32;

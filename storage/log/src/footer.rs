@@ -74,6 +74,13 @@ impl FooterPlan {
 }
 
 impl FooterEntry {
+    /// Takes in a record. One without a sequence may stand between those with one.
+    pub(crate) fn take(&mut self, sequence: Sequence, offset: u32) {
+        self.last_sequence = self.last_sequence.max(sequence);
+        self.last_offset = offset;
+        self.count += 1;
+    }
+
     pub(crate) fn encode(&self) -> [u8; FOOTER_ENTRY_BYTES] {
         let mut out = [0; FOOTER_ENTRY_BYTES];
         put(&mut out, footer::STREAM_AT, self.stream.0);
@@ -125,7 +132,7 @@ pub(crate) fn seal_of(header: &BatchHeader, bytes: &[u8]) -> Option<Seal> {
     Some(Seal::decode(payload.first_chunk()?))
 }
 
-/// The streams of a sealed segment, in the order in which they first appeared in it; `None` if it has no seal or its
+/// The streams of a sealed segment: those that began in it without a sequence, then the others; `None` if it has no seal or its
 /// footer is damaged (then scanning it says the same).
 ///
 /// # Errors

@@ -28,10 +28,10 @@ pub struct IndexPlace {
 }
 
 /// What an index says of one stream: of its run, which is the stretch of records at its end each of which links to the one
-/// before and has the next sequence, or none like that one.
+/// before and has the next sequence. Streams without sequences are not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// The sequence of the run's last record, 0 if its records have none.
+    /// The sequence of the run's last record.
     pub last_sequence: Sequence,
     /// Where the stream goes on before the run: `prev` of its first record.
     pub before: Location,

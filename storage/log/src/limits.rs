@@ -31,7 +31,7 @@ pub const SEGMENT_BYTES_DEFAULT: u32 = 64 * 1024 * 1024;
 /// 64 MiB / 512 B = 131,072 streams, whose footer is 4 MiB.
 pub const SEGMENT_BYTES_PER_STREAM: u32 = 512;
 /// The most streams in one segment, whatever its size: bounds the appender's table (10 MiB, and 8 bytes for
-/// each record) and the footer (4 MiB).
+/// each record with a sequence) and the footer (4 MiB).
 pub const SEGMENT_STREAMS_MAX: u32 = 131_072;
 
 /// Records of a stream whose places the index of a segment tells: more than the latest page of any client has.

@@ -439,10 +439,7 @@ impl Index {
             self.entries.push(FooterEntry { stream: head.stream, ..FooterEntry::default() });
             self.entries.len() - 1
         });
-        let entry = &mut self.entries[place];
-        entry.last_sequence = entry.last_sequence.max(head.sequence);
-        entry.last_offset = record.location.offset;
-        entry.count += 1;
+        self.entries[place].take(head.sequence, record.location.offset);
     }
 }
 

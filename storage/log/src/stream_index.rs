@@ -2,31 +2,35 @@
 
 use crate::footer::FooterEntry;
 use crate::index::{IndexEntry, entry_bytes, stream_hash};
+use core::ops::Range;
 use tidegate_ids::{Location, Sequence, StreamId};
 
 /// An open-addressed table from stream to what is known of it; at most half full. And where every record lies that continues
 /// a run, each with the one before.
 #[derive(Debug)]
 pub(crate) struct StreamIndex {
-    /// Entry number plus one; 0 is free.
+    /// A [`Name`]; 0 is free.
     slots: Vec<u32>,
-    entries: Vec<Held>,
+    /// Streams whose first record has no sequence, as those of users: there may be as many as users, and no index lists them.
+    plain: Vec<FooterEntry>,
+    /// The other streams.
+    sequenced: Vec<Held>,
     streams_max: usize,
     trail: Vec<Step>,
     /// Bytes of all entries of the index.
     index_bytes: usize,
-    /// Streams that have a run, by their hash, once the segment is full: the hash's upper bits, and the entry's number.
+    /// The streams with sequences by their hash, once the segment is full: the hash's upper bits, and the stream's number.
     order: Vec<u64>,
 }
 
-/// What is known of one stream: a line of the processor's cache, since streams come in any order.
+/// What is known of a stream with sequences: a line of the processor's cache, since streams come in any order.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Held {
     footer: FooterEntry,
     /// `prev` of the run's first record.
     before: Location,
-    /// Records of the run, 0 without one.
+    /// Records of the run.
     run: u32,
     /// Where the run's last record lies.
     run_offset: u32,
@@ -44,15 +48,25 @@ struct Step {
     older: u32,
 }
 
-/// The bits of `order` that are an entry's number.
+/// A stream in one of the two lists: its number there plus one, and in the upper bit which of them it is.
+type Name = u32;
+
+const SEQUENCED: Name = 1 << 31;
+
+/// The bits of `order` that are a stream's number.
 const NUMBER_BITS: u32 = 24;
 const _: () = assert!(crate::limits::SEGMENT_STREAMS_MAX < 1 << NUMBER_BITS);
 
 /// Where a stream is, or where it would go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
-    Held(usize),
+    Held(Name),
     Free(usize),
+}
+
+/// A list's place for a name.
+const fn number(name: Name) -> usize {
+    (name & !SEQUENCED) as usize - 1
 }
 
 impl StreamIndex {
@@ -61,7 +75,8 @@ impl StreamIndex {
         let slots = vec![0; (streams_max * 2).next_power_of_two()];
         Self {
             slots,
-            entries: Vec::with_capacity(streams_max),
+            plain: Vec::with_capacity(streams_max),
+            sequenced: Vec::with_capacity(streams_max),
             streams_max,
             trail: Vec::with_capacity(records_max),
             index_bytes: 0,
@@ -69,22 +84,32 @@ impl StreamIndex {
         }
     }
 
-    /// What the footer lists.
-    pub(crate) fn footer(&self, range: core::ops::Range<usize>) -> impl Iterator<Item = &FooterEntry> {
-        self.entries[range].iter().map(|held| &held.footer)
+    /// What the footer lists: streams without sequences, then those with.
+    pub(crate) fn footer(&self, range: Range<usize>) -> impl Iterator<Item = &FooterEntry> {
+        let all = self.plain.iter().chain(self.sequenced.iter().map(|held| &held.footer));
+        all.skip(range.start).take(range.len())
     }
 
     pub(crate) const fn len(&self) -> usize {
-        self.entries.len()
+        self.plain.len() + self.sequenced.len()
     }
 
     pub(crate) const fn is_full(&self) -> bool {
-        self.entries.len() >= self.streams_max
+        self.len() >= self.streams_max
     }
 
     /// Bytes of all entries of the index.
     pub(crate) const fn index_bytes(&self) -> usize {
         self.index_bytes
+    }
+
+    #[inline]
+    fn stream(&self, name: Name) -> &StreamId {
+        if name & SEQUENCED == 0 {
+            &self.plain[number(name)].stream
+        } else {
+            &self.sequenced[number(name)].footer.stream
+        }
     }
 
     #[inline]
@@ -94,9 +119,7 @@ impl StreamIndex {
         loop {
             match self.slots[at] {
                 0 => return Slot::Free(at),
-                entry if self.entries[entry as usize - 1].footer.stream == *stream => {
-                    return Slot::Held(entry as usize - 1);
-                }
+                name if self.stream(name) == stream => return Slot::Held(name),
                 _ => at = (at + 1) & mask,
             }
         }
@@ -112,48 +135,56 @@ impl StreamIndex {
         at: Location,
         prev: Location,
     ) {
-        let entry = match slot {
-            Slot::Held(entry) => entry,
-            Slot::Free(at) => {
+        match slot {
+            Slot::Held(name) if name & SEQUENCED == 0 => {
+                self.plain[number(name)].take(sequence, at.offset);
+            }
+            Slot::Held(name) => self.note_sequenced(number(name), sequence, at, prev),
+            Slot::Free(slot) => {
                 debug_assert!(!self.is_full());
-                let footer = FooterEntry { stream, ..FooterEntry::default() };
-                self.entries.push(Held { footer, before: prev, run: 0, run_offset: 0, newest: 0 });
-                self.slots[at] = self.entries.len() as u32;
-                self.entries.len() - 1
+                let mut footer = FooterEntry { stream, ..FooterEntry::default() };
+                footer.take(sequence, at.offset);
+                self.slots[slot] = if sequence.0 == 0 {
+                    self.plain.push(footer);
+                    self.plain.len() as Name
+                } else {
+                    let newest = self.trail.len() as u32;
+                    self.trail.push(Step { offset: at.offset, older: 0 });
+                    self.sequenced.push(Held { footer, before: prev, run: 1, run_offset: at.offset, newest });
+                    self.index_bytes += entry_bytes(1);
+                    self.sequenced.len() as Name | SEQUENCED
+                };
             }
-        };
-        let held = &mut self.entries[entry];
-        let last = held.footer.last_sequence;
-        // What repeats a sequence, as a folded state does, is none of the records that links lead to.
-        if sequence > last || sequence == last && sequence.0 == 0 || held.run == 0 {
-            let follows = sequence.0 == 0 || sequence.0 == last.0 + 1;
-            let continues = held.run > 0
-                && follows
-                && (sequence.0 == 0) == (last.0 == 0)
-                && prev == Location::new(at.segment, held.run_offset);
-            let was = if held.run == 0 { 0 } else { entry_bytes(held.run) };
-            let older = held.newest;
-            if continues {
-                held.run += 1;
-            } else {
-                (held.run, held.before) = (1, prev);
-            }
-            (held.newest, held.run_offset) = (self.trail.len() as u32, at.offset);
-            self.trail.push(Step { offset: at.offset, older });
-            self.index_bytes = self.index_bytes + entry_bytes(held.run) - was;
         }
-        let footer = &mut held.footer;
-        footer.last_offset = at.offset;
-        footer.count += 1;
-        // Records without a sequence may stand between those with one.
-        footer.last_sequence = last.max(sequence);
+    }
+
+    #[inline]
+    fn note_sequenced(&mut self, number: usize, sequence: Sequence, at: Location, prev: Location) {
+        let held = &mut self.sequenced[number];
+        let last = held.footer.last_sequence;
+        held.footer.take(sequence, at.offset);
+        // What repeats a sequence, as a folded state does, is none of the records that links lead to.
+        if sequence <= last {
+            return;
+        }
+        let older = held.newest;
+        self.index_bytes -= entry_bytes(held.run);
+        if sequence == last.next() && prev == Location::new(at.segment, held.run_offset) {
+            held.run += 1;
+        } else {
+            (held.run, held.before) = (1, prev);
+        }
+        self.index_bytes += entry_bytes(held.run);
+        (held.newest, held.run_offset) = (self.trail.len() as u32, at.offset);
+        self.trail.push(Step { offset: at.offset, older });
     }
 
     /// What the index would say of a stream now.
     pub(crate) fn lead(&self, stream: &StreamId) -> Option<IndexEntry> {
-        let Slot::Held(number) = self.find(stream) else { return None };
-        let held = &self.entries[number];
-        (held.run > 0).then(|| self.entry(held))
+        match self.find(stream) {
+            Slot::Held(name) if name & SEQUENCED != 0 => Some(self.entry(&self.sequenced[number(name)])),
+            _ => None,
+        }
     }
 
     /// What the index says of a stream.
@@ -167,40 +198,43 @@ impl StreamIndex {
         IndexEntry::new(held.footer.last_sequence, held.before, held.run, newest_first)
     }
 
-    /// Brings the entries into the order of the index.
+    /// Brings the streams with sequences into the order of the index.
     pub(crate) fn sort(&mut self) {
         self.order.clear();
-        self.order.extend(
-            self.entries.iter().zip(0_u64..).filter(|(held, _)| held.run > 0).map(|(held, number)| {
+        let keys =
+            self.sequenced.iter().zip(0_u64..).map(|(held, number)| {
                 stream_hash(&held.footer.stream) >> NUMBER_BITS << NUMBER_BITS | number
-            }),
-        );
+            });
+        self.order.extend(keys);
         self.order.sort_unstable();
     }
 
     /// Number `place` in the order of the index: its stream, how long its run is, and what the index says.
     pub(crate) fn sorted(&self, place: usize) -> Option<(&StreamId, u32, impl FnOnce() -> IndexEntry)> {
         let number = *self.order.get(place)? & ((1 << NUMBER_BITS) - 1);
-        let held = &self.entries[number as usize];
+        let held = &self.sequenced[number as usize];
         Some((&held.footer.stream, held.run, move || self.entry(held)))
     }
 
     /// Empties the table for another segment. A table that is hardly used is emptied slot by slot, so that memory that
     /// was never needed is never touched.
     pub(crate) fn clear(&mut self) {
-        if self.entries.len() > self.slots.len() / 16 {
+        if self.len() > self.slots.len() / 16 {
             self.slots.fill(0);
         } else {
             let mask = self.slots.len() - 1;
-            for (held, number) in self.entries.iter().zip(1..) {
-                let mut at = stream_hash(&held.footer.stream) as usize & mask;
-                while self.slots[at] != number {
+            let plain = self.plain.iter().zip(1..);
+            let sequenced = self.sequenced.iter().map(|held| &held.footer).zip(1 | SEQUENCED..);
+            for (footer, name) in plain.chain(sequenced) {
+                let mut at = stream_hash(&footer.stream) as usize & mask;
+                while self.slots[at] != name {
                     at = (at + 1) & mask;
                 }
                 self.slots[at] = 0;
             }
         }
-        self.entries.clear();
+        self.plain.clear();
+        self.sequenced.clear();
         self.trail.clear();
         self.order.clear();
         self.index_bytes = 0;
@@ -224,9 +258,11 @@ mod tests {
                 let stream =
                     StreamId::conversation(ConversationId::direct(UserId(pair), UserId(pair + round)));
                 let slot = index.find(&stream);
-                index.note(slot, stream, Sequence(u64::from(i)), Location::new(1, i), Location::NONE);
-                let (sequence, offset, count) = model.entry(stream).or_insert((0, 0, 0));
-                (*sequence, *offset, *count) = (u64::from(i), i, *count + 1);
+                // Every other stream has no sequences.
+                let sequence = if pair % 2 == 0 { u64::from(i) + 1 } else { 0 };
+                index.note(slot, stream, Sequence(sequence), Location::new(1, i), Location::NONE);
+                let (last, offset, count) = model.entry(stream).or_insert((0, 0, 0));
+                (*last, *offset, *count) = (sequence, i, *count + 1);
             }
             assert_eq!(index.len(), model.len());
             for entry in index.footer(0..index.len()) {

@@ -138,27 +138,41 @@ fn a_state_is_in_no_run_with_messages() {
     assert!(PackedRecords(&page).iter().all(|record| record.head.kind == 9), "messages only");
 }
 
-/// Records without a sequence have a run too, along their `prev`.
+/// Nobody reads pages of them, and there may be as many as users.
 #[test]
-fn a_queue_has_a_run_along_its_links() {
+fn streams_without_sequences_are_in_no_index() {
     let mut log = Log::new(small());
     let user = StreamId::user(UserId(9));
-    let mut places = vec![Location::SNAPSHOT];
-    for _ in 0..7 {
-        let links = Links { prev: places[places.len() - 1], jump: Location::NONE };
-        let record = NewRecord { stream: user, links, body_parts: &[b"owed"], ..NewRecord::default() };
-        places.push(log.appender.append(&record).expect("room"));
-    }
+    let owe = |log: &mut Log| {
+        let record = NewRecord { stream: user, body_parts: &[b"owed"], ..NewRecord::default() };
+        log.appender.append(&record).expect("room");
+    };
+    owe(&mut log);
+    log.append(stream(1), b"one").expect("room");
+    owe(&mut log);
+    assert_eq!(log.appender.lead(&user), None);
     log.appender.seal();
     log.append(stream(1), b"next").expect("room");
     log.flush();
     let place = log.medium.index(1).expect("sealed");
-    let entry = place.entry(&mut log.medium, 1, &user, &mut Vec::new()).expect("there").expect("listed");
-    assert_eq!((entry.run, entry.last_sequence, entry.before), (7, Sequence(0), Location::SNAPSHOT));
-    let newest_first: Vec<u32> = places[1..].iter().rev().map(|at| at.offset).collect();
-    assert_eq!(entry.offsets(), newest_first);
-    let end = index_of(&mut log.medium, tidegate_storage_log::PreviousEnd::default(), Guard::new(&DIRECTORY));
-    assert!(end.is_err(), "there is no segment 0");
+    let mut entry = |of| place.entry(&mut log.medium, 1, &of, &mut Vec::new()).expect("there");
+    assert_eq!(entry(user), None);
+    assert_eq!(entry(stream(1)).expect("listed").run, 1);
+    // One without any stream to list has no index.
+    (0..400).for_each(|_| owe(&mut log));
+    log.appender.seal();
+    log.flush();
+    owe(&mut log);
+    log.appender.seal();
+    log.append(stream(1), b"last").expect("room");
+    log.flush();
+    let sealed: Vec<u32> =
+        log.medium.numbers().into_iter().filter(|one| log.medium.index(*one).is_some()).collect();
+    assert_eq!(sealed, [1, 2]);
+    let recovered = recover_all(&log.medium).0;
+    assert!(recovered.ends.len() > 3 && recovered.damage_count == 0);
+    let none = index_of(&mut log.medium, recovered.ends[2], Guard::new(&DIRECTORY));
+    assert_eq!(none, Ok(IndexPlace::default()));
 }
 
 fn all_of(log: &Log, medium: &mut MemoryMedium, of: StreamId) -> Vec<Vec<u8>> {
