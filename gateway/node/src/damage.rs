@@ -14,7 +14,7 @@ pub(crate) fn words(damage: &Damage) -> String {
         DamageKind::Batches { first, last } => {
             return format!("batches {} to {}; all their records are lost", first.0, last.0);
         }
-        DamageKind::Footer => "a footer or a seal; no record is lost",
+        DamageKind::Footer => "an index, a footer or a seal; no record is lost",
         DamageKind::Unreadable => "bytes that the disk does not give; what lies there is lost",
         DamageKind::Segment => "a whole segment is gone, with all its records",
         DamageKind::Copy => "one of two copies of a table; nothing is lost",

@@ -366,7 +366,7 @@ impl Appender {
         self.staging.released_end()
     }
 
-    /// Bytes of memory that batches have, in use or free for reuse; never above `staging_bytes` but for a footer.
+    /// Bytes of memory that batches have, in use or free for reuse; never above `staging_bytes` but for the end of a segment.
     #[must_use]
     pub const fn staging_allocated(&self) -> usize {
         self.staging.pool.allocated()
@@ -387,8 +387,8 @@ impl Appender {
         parse_checked(&open.buffer.buffer.bytes()[at..open.used], location).ok()
     }
 
-    /// Where the last records of a stream lie in the newest segment that has any and no seal yet: what a reader of segments cannot
-    /// know.
+    /// Where the last records of a stream lie in the newest segment that has any and whose seal was not taken yet: what a reader of
+    /// segments cannot know.
     #[must_use]
     pub fn lead(&self, stream: &StreamId) -> Option<Lead> {
         let open = self.segment.as_ref().map(|open| (open.number, &open.index));

@@ -126,13 +126,13 @@ impl Seal {
     }
 }
 
-/// The seal in a seal batch whose payload holds.
+/// The seal in a seal batch, or in the front of one.
 pub(crate) fn seal_of(header: &BatchHeader, bytes: &[u8]) -> Option<Seal> {
-    let payload = bytes.get(BATCH_HEADER_BYTES..header.used as usize)?;
+    let payload = bytes.get(BATCH_HEADER_BYTES..bytes.len().min(header.used as usize))?;
     Some(Seal::decode(payload.first_chunk()?))
 }
 
-/// The streams of a sealed segment: those that began in it without a sequence, then the others; `None` if it has no seal or its
+/// The streams of a sealed segment, each once; `None` if it has no seal or its
 /// footer is damaged (then scanning it says the same).
 ///
 /// # Errors

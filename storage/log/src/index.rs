@@ -4,18 +4,17 @@
 //! lie in the order of a hash of their streams, so that one read finds a stream's without a directory
 //! (`docs/decisions/0028-an-index-in-each-segment.md`).
 
-use crate::batch::{BatchKind, Guard, batch_len};
+use crate::batch::{BatchHeader, BatchKind, Guard, batch_len};
 use crate::checksum::crc32c;
 use crate::descriptor::{
-    BATCH_HEADER_BYTES, BATCH_TRAILER_BYTES, INDEX_ENTRY_BYTES, RECORD_ALIGN, array, get_u32, get_u64, index,
-    put, round_up,
+    BATCH_HEADER_BYTES, BATCH_TRAILER_BYTES, INDEX_ENTRY_BYTES, RECORD_ALIGN, SEAL_BYTES, array, get_u32,
+    get_u64, index, put, round_up,
 };
 use crate::fetch::fill;
 use crate::footer::seal_of;
 use crate::limits::{INDEX_OFFSETS_MAX, INDEX_WINDOW_BYTES};
 use crate::medium::{Medium, MediumError};
 use crate::segment::PreviousEnd;
-use crate::window::Window;
 use tidegate_ids::{Location, Sequence, StreamId};
 
 /// Where the index of a segment lies in it; zeroes: it has none.
@@ -210,7 +209,8 @@ impl IndexEntry {
     }
 }
 
-/// Where the index of a segment lies that ends there, as its seal says; none if it has no sound seal there.
+/// Where the index of a segment lies that ends there, as its seal says; none if no seal ends there. Two small reads; the seal's
+/// own checksum is not asked, since it is a hint.
 ///
 /// # Errors
 /// Those of the medium.
@@ -220,13 +220,16 @@ pub fn index_of<M: Medium>(
     guard: Guard,
 ) -> Result<IndexPlace, MediumError> {
     let (segment, end) = (end.end.segment, end.end.offset);
-    medium.segment_len(segment)?;
-    let mut window = Window::new(medium, guard);
-    window.open(segment);
-    let seal = window.trailer(end).filter(|batch| batch.kind == BatchKind::Seal);
-    let place = seal.and_then(|batch| {
-        let (batch, bytes) = window.batch(batch.offset, end)?;
-        Some(seal_of(&batch, bytes)?.index)
+    let mut trailer = [0; BATCH_TRAILER_BYTES];
+    let at = u64::from(end).saturating_sub(BATCH_TRAILER_BYTES as u64);
+    let is_whole = fill(medium, segment, at, &mut trailer)? == trailer.len();
+    let seal = BatchHeader::decode(&trailer, guard).filter(|batch| {
+        let is_there = batch.segment == segment && batch.end() == u64::from(end);
+        is_whole && is_there && batch.kind == BatchKind::Seal
     });
-    Ok(place.unwrap_or_default())
+    let Some(batch) = seal else { return Ok(IndexPlace::default()) };
+    let mut bytes = [0; BATCH_HEADER_BYTES + SEAL_BYTES];
+    let count = fill(medium, segment, batch.offset.into(), &mut bytes)?;
+    let is_same = count == bytes.len() && bytes[..BATCH_HEADER_BYTES] == trailer;
+    Ok(seal_of(&batch, &bytes).filter(|_| is_same).map_or_else(IndexPlace::default, |seal| seal.index))
 }

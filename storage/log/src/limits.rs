@@ -20,7 +20,7 @@ pub const BATCH_BYTES_MAX: u32 = 8 * 1024 * 1024;
 /// The default: 1 MiB costs this disk about a millisecond.
 pub const BATCH_BYTES_DEFAULT: u32 = 1024 * 1024;
 
-/// The smallest segment: a header, one small batch, a seal. Small ones are for tests that roll often.
+/// The smallest segment: a header, one small batch, an index, a seal. Small ones are for tests that roll often.
 pub const SEGMENT_BYTES_MIN: u32 = 8 * 1024;
 /// The largest segment: offsets are `u32`, and a helper thread zeroes a whole one ahead.
 pub const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;

@@ -159,7 +159,7 @@ impl Medium for MemoryMedium {
             || self.segments.values().filter_map(|bytes| SegmentHeader::decode(bytes.first_chunk()?));
         let own = headers().find(|header| header.segment == segment).and_then(|header| header.rewritten);
         let next = || headers().find(|header| header.previous.end.segment == segment);
-        let place = own.map(|own| own.index).or_else(|| next().map(|next| next.previous_index))?;
-        (!place.is_none()).then_some(place)
+        let own = own.map(|own| own.index).filter(|place| !place.is_none());
+        own.or_else(|| next().map(|next| next.previous_index)).filter(|place| !place.is_none())
     }
 }

@@ -185,7 +185,7 @@ pub enum DamageKind {
         /// The last batch lost.
         last: BatchNumber,
     },
-    /// A footer or a seal; no record is lost.
+    /// An index, a footer or a seal; no record is lost.
     Footer,
     /// Sectors that the device refuses to read, or a block of a rewritten segment that fails its checksum.
     Unreadable,

@@ -110,7 +110,7 @@ pub fn repair<M: Medium, S: RewriteSink>(
         table_checksum: 0,
         // The footer counts what is left of each stream, which may have gaps.
         is_gapless: false,
-        // It would lead to what is lost.
+        // It also leads to what is lost. Where the next segment's header says that it lies, a reader finds that out.
         index: IndexPlace::default(),
     };
     let kept = rebuild.tally.kept;

@@ -176,7 +176,7 @@ fn describe(damage: &Damage) -> String {
         DamageKind::Record => format!("{} is lost", damage.record_name()),
         DamageKind::Links => format!("the links of {} are damaged", damage.record_name()),
         DamageKind::Batches { first, last } => format!("batches {first} to {last} are lost"),
-        DamageKind::Footer => String::from("the footer is damaged"),
+        DamageKind::Footer => String::from("the index or the footer is damaged"),
         DamageKind::Unreadable => String::from("the device refuses to read, or a block fails its checksum"),
         DamageKind::Copy => String::from("a copy of the header or the table is damaged"),
         DamageKind::Segment => return format!("segment {} is gone", damage.segment),

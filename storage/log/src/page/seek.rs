@@ -78,6 +78,8 @@ pub(crate) struct Onward {
 /// A record that was reached.
 pub(crate) struct Arrived {
     pub(crate) is_sound: bool,
+    /// Whether its own head says that it is what the link said; a record without a sound head may be anything.
+    pub(crate) is_ours: bool,
     /// `None` if its links are lost.
     pub(crate) onward: Option<Onward>,
 }
@@ -163,13 +165,13 @@ impl<F: Fetch> Search<'_, F> {
         }
         walk.steps += 1;
         let ours = |head: &RecordHead| head.stream == self.stream && head.sequence == cell.sequence;
-        let (links, is_sound) = match self.fetch.fetch(cell.location) {
+        let (links, is_sound, is_ours) = match self.fetch.fetch(cell.location) {
             Ok((record, links_sound)) if ours(&record.head) => {
                 each(walk, &record);
-                (links_sound.then_some(record.placement), true)
+                (links_sound.then_some(record.placement), true, true)
             }
             Err(FetchError::Damaged(remains)) if remains.head.is_none_or(|head| ours(&head)) => {
-                (remains.placement, false)
+                (remains.placement, false, remains.head.is_some())
             }
             Ok(_) => return Err(nothing),
             Err(error) => return Err((error, cell.location)),
@@ -178,6 +180,6 @@ impl<F: Fetch> Search<'_, F> {
             jump: Cell { location: links.jump, sequence: jump_sequence(cell.sequence) },
             prev: Cell { location: links.prev, sequence: Sequence(cell.sequence.0.saturating_sub(1)) },
         });
-        Ok(Arrived { is_sound, onward })
+        Ok(Arrived { is_sound, is_ours, onward })
     }
 }

@@ -210,7 +210,13 @@ impl<F: Fetch> Search<'_, F> {
     fn visit(&mut self, walk: &mut Walk, cell: Cell) -> Result<Option<Cell>, ReadError> {
         let arrived = self.arrive(walk, cell, |walk, record| walk.collect(record));
         let Some(slot) = walk.spread.slot(cell.sequence) else { return Ok(None) };
+        // A jump or an index may have led wrong: then the record behind knows better, or it is sought.
+        let is_certain = slot.location == cell.location;
         match arrived {
+            Ok(arrived) if !arrived.is_ours && !is_certain => {
+                slot.state = State::Open;
+                Ok(None)
+            }
             Ok(arrived) => {
                 let state = if arrived.is_sound { State::Sound } else { State::Lost };
                 *slot = Slot { location: cell.location, state, is_blind: arrived.onward.is_none() };
@@ -230,9 +236,12 @@ impl<F: Fetch> Search<'_, F> {
                 }
                 Ok(next)
             }
-            // A jump may have led wrong: then the record before it knows better, or it is sought.
+            Err((FetchError::Damaged(_) | FetchError::Dropped, _)) if !is_certain => {
+                slot.state = State::Open;
+                Ok(None)
+            }
             Err((FetchError::Damaged(_), _)) => {
-                slot.state = if slot.location == cell.location { State::Lost } else { State::Open };
+                slot.state = State::Lost;
                 Ok(None)
             }
             Err((FetchError::Dropped, _)) => {
