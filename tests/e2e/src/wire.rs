@@ -269,6 +269,8 @@ impl Wire {
                     self.decode(bytes);
                 }
                 Err(error) if is_reset(&error) => return Arrived::Ended,
+                // The kernel does not go on with a read that has a timeout after the process was stopped, or the machine frozen.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing came for long: {error}"),
             }
         }
