@@ -3,6 +3,7 @@
 
 use crate::catalog::Catalog;
 use crate::error::{FileError, OpenError};
+use crate::indexes::SealedIndexes;
 use crate::layout;
 use crate::limits::{EPOCHS_MAX, SEGMENT_NUMBER_MAX, SHARDS_MAX};
 use crate::lock::Lock;
@@ -22,7 +23,7 @@ use tidegate_ids::{INTEGER_MAX, Incarnation, LogId, Position, ShardIndex};
 use tidegate_storage_log::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
-use tidegate_storage_log::{IndexPlace, LogIdentity, Loss};
+use tidegate_storage_log::{LogIdentity, Loss};
 
 /// How to open a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +82,6 @@ pub(crate) struct Owned {
     /// found that one of them was written.
     useless: Mutex<Vec<Prepared>>,
     _lock: Lock,
-}
-
-/// Where the indexes of sealed segments lie, for readers on any thread.
-#[derive(Clone, Debug)]
-pub struct SealedIndexes {
-    catalog: Arc<Catalog>,
-}
-
-impl SealedIndexes {
-    /// Notes the index of a segment that was just sealed.
-    pub fn note(&self, segment: u32, place: IndexPlace) {
-        self.catalog.note_index(segment, place);
-    }
 }
 
 impl DataDir {
@@ -233,7 +221,7 @@ impl DataDir {
     /// What tells readers where the index of a segment lies that was sealed.
     #[must_use]
     pub fn indexes(&self) -> SealedIndexes {
-        SealedIndexes { catalog: Arc::clone(&self.owned.catalog) }
+        SealedIndexes::new(Arc::clone(&self.owned.catalog))
     }
 
     /// Accounts for what a start has lost: records that were perhaps acknowledged, and perhaps the newest of a conversation,

@@ -28,6 +28,7 @@ mod error;
 mod factory;
 mod heap;
 mod holdings;
+mod indexes;
 mod layout;
 pub mod limits;
 mod lock;
@@ -57,7 +58,7 @@ mod transfer;
 mod view;
 
 pub use backup::{BackedUp, BackupError, BackupStep, backup};
-pub use directory::{DataDir, OpenOptions, Opened, SealedIndexes, mark_restored};
+pub use directory::{DataDir, OpenOptions, Opened, mark_restored};
 pub use erasure_file::{
     ErasureAsked, ErasureError, ErasureScope, ErasuresWatch, ask_erasure, change_erasures, load_erasures,
 };
@@ -66,6 +67,7 @@ pub use erasures::{ERASURES_VERSION, Erasure, ErasureRefused, ErasureState, Eras
 pub use error::{FileError, OpenError};
 pub use factory::{FactoryOptions, SegmentFactory, SpareEvent, Spares, Wake};
 pub use heap::return_free_memory;
+pub use indexes::SealedIndexes;
 pub use manifest::{Epoch, FORMAT_VERSION, HASH_VERSION, ManifestError};
 pub use pool::{ReadPool, ReadReply, ReadRequest, ReadWhat};
 pub use prepare::PrepareError;

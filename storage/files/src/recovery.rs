@@ -2,8 +2,8 @@
 
 use crate::directory::DataDir;
 use crate::error::FileError;
+use crate::indexes::tell_of_seal;
 use crate::layout;
-use crate::survey::tell_of_seal;
 use crate::view::LogSegments;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;

@@ -1,12 +1,11 @@
 //! What lies in a data directory, held against its manifest. Reads only.
 
-use crate::catalog::Catalog;
 use crate::error::FileError;
+use crate::indexes::Indexes;
 use crate::layout::{self, Entry};
 use crate::limits::ZERO_CHUNK_BYTES;
 use crate::manifest::Manifest;
 use crate::read_at::open;
-use crate::reader::SegmentReader;
 use crate::snapshots::covered_through;
 use crate::view::{Problem, SegmentProblem};
 use rustix::io::Errno;
@@ -15,11 +14,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tidegate_ids::LogId;
-use tidegate_storage_log::descriptor::{FORMAT_VERSION, FORMAT_VERSION_INDEXED, SEGMENT_HEADER_BYTES};
+use tidegate_storage_log::descriptor::{FORMAT_VERSION, SEGMENT_HEADER_BYTES};
 use tidegate_storage_log::limits::HEADERLESS_SCAN_BYTES;
-use tidegate_storage_log::{ENCODING_REWRITTEN, Guard, IndexPlace, PreviousEnd, SegmentHeader, index_of};
+use tidegate_storage_log::{ENCODING_REWRITTEN, SegmentHeader};
 
 /// A segment that was made ready and never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,54 +40,6 @@ pub(crate) struct Survey {
     pub highest: u32,
     pub problems: Vec<SegmentProblem>,
     pub indexes: Indexes,
-}
-
-/// Where the indexes of segments lie, as headers say.
-#[derive(Debug, Default)]
-pub(crate) struct Indexes {
-    pub known: BTreeMap<u32, IndexPlace>,
-    /// Ends of segments whose index only their seal knows, if they have one: the run that wrote them did not go on behind.
-    pub asked: Vec<PreviousEnd>,
-}
-
-impl Indexes {
-    fn take(&mut self, header: &SegmentHeader) {
-        let places = [
-            (header.segment, header.rewritten.map(|own| own.index)),
-            (header.previous.end.segment, Some(header.previous_index)),
-        ];
-        for (segment, place) in places {
-            if let Some(place) = place.filter(|place| !place.is_none()) {
-                self.known.insert(segment, place);
-            }
-        }
-        let is_first = header.previous.end.segment == 0;
-        if !is_first && header.previous_index.is_none() && header.format_version >= FORMAT_VERSION_INDEXED {
-            self.asked.push(header.previous);
-        }
-    }
-
-    /// Tells a catalog all of it.
-    pub(crate) fn tell(&self, catalog: &Arc<Catalog>, directory: &[u8; 16]) {
-        self.known.iter().for_each(|(segment, place)| catalog.note_index(*segment, *place));
-        let mut reader = SegmentReader::new(Arc::clone(catalog));
-        self.asked.iter().for_each(|end| tell_of_seal(&mut reader, catalog, *end, directory));
-    }
-}
-
-/// Tells a catalog of the index that the seal of a segment knows. One that cannot be read costs rounds by links.
-pub(crate) fn tell_of_seal(
-    reader: &mut SegmentReader,
-    catalog: &Catalog,
-    end: PreviousEnd,
-    directory: &[u8; 16],
-) {
-    let segment = end.end.segment;
-    if catalog.index(segment).is_none()
-        && let Ok(place) = index_of(reader, end, Guard::new(directory))
-    {
-        catalog.note_index(segment, place);
-    }
 }
 
 enum Header {

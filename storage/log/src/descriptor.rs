@@ -67,14 +67,10 @@ pub mod segment {
     pub const TABLE_CHECKSUM_AT: usize = 108;
     /// Rewritten only. u8: 1 if no repair has lost a record of it, 0 if that is not known.
     pub const GAPLESS_AT: usize = 112;
-    /// u32: where the index of the segment before this one begins, 0 for none.
-    pub const PREVIOUS_INDEX_OFFSET_AT: usize = 116;
-    /// u32: bytes of that index.
-    pub const PREVIOUS_INDEX_BYTES_AT: usize = 120;
-    /// Rewritten only. u32: where this segment's index begins, 0 for none.
-    pub const INDEX_OFFSET_AT: usize = 124;
-    /// Rewritten only. u32: bytes of that index.
-    pub const INDEX_BYTES_AT: usize = 128;
+    /// A place: the index of the segment before this one.
+    pub const PREVIOUS_INDEX_AT: usize = 116;
+    /// Rewritten only. A place: this segment's index.
+    pub const INDEX_AT: usize = 124;
 }
 
 /// Bytes of the uncompressed segment in one block of a rewritten one; the last block ends with the last batch.
@@ -213,10 +209,16 @@ pub mod seal {
     pub const FOOTER_OFFSET_AT: usize = 12;
     /// u32: footer batches, the seal included.
     pub const FOOTER_BATCHES_AT: usize = 16;
-    /// u32: where the index begins, 0 for none.
-    pub const INDEX_OFFSET_AT: usize = 20;
+    /// A place: the segment's index.
+    pub const INDEX_AT: usize = 20;
+}
+
+/// Offsets in the place of an index, wherever one is told.
+pub mod place {
+    /// u32: where the index begins in its segment, 0 for none.
+    pub const OFFSET_AT: usize = 0;
     /// u32: bytes of the index, headers and trailers of its batches included.
-    pub const INDEX_BYTES_AT: usize = 24;
+    pub const BYTES_AT: usize = 4;
 }
 
 /// The bytes of an index entry before its offsets.

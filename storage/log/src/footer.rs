@@ -1,13 +1,15 @@
 //! The footer of a sealed segment: its streams, so that a cold reader finds a stream's last record in one read.
 
-use crate::batch::{BatchHeader, BatchKind, batch_len};
+use crate::batch::{BatchHeader, BatchKind, Guard, batch_len};
 use crate::descriptor::{
     BATCH_HEADER_BYTES, BATCH_TRAILER_BYTES, FOOTER_ENTRY_BYTES, SEAL_BYTES, array, footer, get_u32, get_u64,
     put, seal,
 };
+use crate::fetch::fill;
 use crate::index::IndexPlace;
 use crate::medium::{Medium, MediumError};
 use crate::recover::SegmentExtent;
+use crate::segment::PreviousEnd;
 use crate::window::Window;
 use tidegate_ids::{Sequence, StreamId};
 
@@ -107,8 +109,7 @@ impl Seal {
         put(&mut out, seal::STREAMS_AT, self.streams.to_le_bytes());
         put(&mut out, seal::FOOTER_OFFSET_AT, self.footer_offset.to_le_bytes());
         put(&mut out, seal::FOOTER_BATCHES_AT, self.footer_batches.to_le_bytes());
-        put(&mut out, seal::INDEX_OFFSET_AT, self.index.offset.to_le_bytes());
-        put(&mut out, seal::INDEX_BYTES_AT, self.index.bytes.to_le_bytes());
+        self.index.put(&mut out, seal::INDEX_AT);
         out
     }
 
@@ -118,10 +119,7 @@ impl Seal {
             streams: get_u32(bytes, seal::STREAMS_AT),
             footer_offset: get_u32(bytes, seal::FOOTER_OFFSET_AT),
             footer_batches: get_u32(bytes, seal::FOOTER_BATCHES_AT),
-            index: IndexPlace {
-                offset: get_u32(bytes, seal::INDEX_OFFSET_AT),
-                bytes: get_u32(bytes, seal::INDEX_BYTES_AT),
-            },
+            index: IndexPlace::get(bytes, seal::INDEX_AT),
         }
     }
 }
@@ -163,19 +161,52 @@ pub fn read_footer<M: Medium>(
     Ok(None)
 }
 
+/// The seal that ends at `end` of a segment, `None` if none does. Its payload is not summed: a footer that it leads to is, and an index
+/// is only a hint. Two small reads.
+fn seal_at<M: Medium>(
+    medium: &mut M,
+    segment: u32,
+    end: u32,
+    guard: Guard,
+) -> Result<Option<Seal>, MediumError> {
+    let mut trailer = [0; BATCH_TRAILER_BYTES];
+    let at = u64::from(end).saturating_sub(BATCH_TRAILER_BYTES as u64);
+    let is_whole = fill(medium, segment, at, &mut trailer)? == trailer.len();
+    let seal = BatchHeader::decode(&trailer, guard).filter(|batch| {
+        let is_there = batch.segment == segment && batch.end() == u64::from(end);
+        is_whole && is_there && batch.kind == BatchKind::Seal
+    });
+    let Some(batch) = seal else { return Ok(None) };
+    let mut bytes = [0; BATCH_HEADER_BYTES + SEAL_BYTES];
+    let count = fill(medium, segment, batch.offset.into(), &mut bytes)?;
+    let is_same = count == bytes.len() && bytes[..BATCH_HEADER_BYTES] == trailer;
+    Ok(seal_of(&batch, &bytes).filter(|_| is_same))
+}
+
+/// Where the index of a segment lies that ends there, as its seal says; none if no seal ends there.
+///
+/// # Errors
+/// Those of the medium.
+pub fn index_of<M: Medium>(
+    medium: &mut M,
+    end: PreviousEnd,
+    guard: Guard,
+) -> Result<IndexPlace, MediumError> {
+    let seal = seal_at(medium, end.end.segment, end.end.offset, guard)?;
+    Ok(seal.map_or_else(IndexPlace::default, |seal| seal.index))
+}
+
+/// Where the footer of a segment begins that ends at `end`, if a seal ends there and can be read.
+pub(crate) fn footer_offset<M: Medium>(medium: &mut M, segment: u32, end: u32, guard: Guard) -> Option<u32> {
+    seal_at(medium, segment, end, guard).ok().flatten().map(|seal| seal.footer_offset)
+}
+
 /// The streams of a segment whose seal is sought at its end: an extent that was noted while it was written does not say
 /// where its footer begins. `None` as for [`read_footer`].
 pub(crate) fn sealed_footer<M: Medium>(
     medium: &mut M,
     extent: &SegmentExtent,
 ) -> Result<Option<Vec<FooterEntry>>, MediumError> {
-    medium.segment_len(extent.segment)?;
-    let mut window = Window::new(medium, extent.guard);
-    window.open(extent.segment);
-    let seal = window.trailer(extent.end).filter(|batch| batch.kind == BatchKind::Seal);
-    let footer_offset = seal.and_then(|batch| {
-        let (batch, bytes) = window.batch(batch.offset, extent.end)?;
-        Some(seal_of(&batch, bytes)?.footer_offset)
-    });
+    let footer_offset = footer_offset(medium, extent.segment, extent.end, extent.guard);
     read_footer(medium, &SegmentExtent { footer_offset, ..*extent })
 }

@@ -4,17 +4,16 @@
 //! lie in the order of a hash of their streams, so that one read finds a stream's without a directory
 //! (`docs/decisions/0028-an-index-in-each-segment.md`).
 
-use crate::batch::{BatchHeader, BatchKind, Guard, batch_len};
+use crate::batch::batch_len;
 use crate::checksum::crc32c;
 use crate::descriptor::{
-    BATCH_HEADER_BYTES, BATCH_TRAILER_BYTES, INDEX_ENTRY_BYTES, RECORD_ALIGN, SEAL_BYTES, array, get_u32,
-    get_u64, index, put, round_up,
+    BATCH_HEADER_BYTES, BATCH_TRAILER_BYTES, INDEX_ENTRY_BYTES, RECORD_ALIGN, array, get_u32, get_u64, index,
+    place, put, round_up,
 };
 use crate::fetch::fill;
-use crate::footer::seal_of;
 use crate::limits::{INDEX_OFFSETS_MAX, INDEX_WINDOW_BYTES};
 use crate::medium::{Medium, MediumError};
-use crate::segment::PreviousEnd;
+use crate::segment::SegmentHeader;
 use tidegate_ids::{Location, Sequence, StreamId};
 
 /// Where the index of a segment lies in it; zeroes: it has none.
@@ -114,6 +113,27 @@ pub(crate) fn home(hash: u64, bytes: usize) -> usize {
 }
 
 impl IndexPlace {
+    /// Reads a place at `at`.
+    pub(crate) fn get(bytes: &[u8], at: usize) -> Self {
+        Self { offset: get_u32(bytes, at + place::OFFSET_AT), bytes: get_u32(bytes, at + place::BYTES_AT) }
+    }
+
+    /// Writes the place at `at`.
+    pub(crate) fn put(&self, out: &mut [u8], at: usize) {
+        put(out, at + place::OFFSET_AT, self.offset.to_le_bytes());
+        put(out, at + place::BYTES_AT, self.bytes.to_le_bytes());
+    }
+
+    /// The place of a segment's index, if one of these headers says it: its own, if it was rewritten, or that of the segment
+    /// behind it.
+    pub fn among(headers: impl Iterator<Item = SegmentHeader>, segment: u32) -> Option<Self> {
+        let said = |header: SegmentHeader| match header.rewritten {
+            Some(own) if header.segment == segment => Some(own.index),
+            _ => (header.previous.end.segment == segment).then_some(header.previous_index),
+        };
+        headers.filter_map(said).find(|place| !place.is_none())
+    }
+
     /// Whether there is no index.
     #[must_use]
     pub const fn is_none(&self) -> bool {
@@ -207,29 +227,4 @@ impl IndexEntry {
             .filter(|at| array::<16>(bytes, at + index::STREAM_AT) == stream.0)
             .find_map(|at| Self::decode(&bytes[at..]))
     }
-}
-
-/// Where the index of a segment lies that ends there, as its seal says; none if no seal ends there. Two small reads; the seal's
-/// own checksum is not asked, since it is a hint.
-///
-/// # Errors
-/// Those of the medium.
-pub fn index_of<M: Medium>(
-    medium: &mut M,
-    end: PreviousEnd,
-    guard: Guard,
-) -> Result<IndexPlace, MediumError> {
-    let (segment, end) = (end.end.segment, end.end.offset);
-    let mut trailer = [0; BATCH_TRAILER_BYTES];
-    let at = u64::from(end).saturating_sub(BATCH_TRAILER_BYTES as u64);
-    let is_whole = fill(medium, segment, at, &mut trailer)? == trailer.len();
-    let seal = BatchHeader::decode(&trailer, guard).filter(|batch| {
-        let is_there = batch.segment == segment && batch.end() == u64::from(end);
-        is_whole && is_there && batch.kind == BatchKind::Seal
-    });
-    let Some(batch) = seal else { return Ok(IndexPlace::default()) };
-    let mut bytes = [0; BATCH_HEADER_BYTES + SEAL_BYTES];
-    let count = fill(medium, segment, batch.offset.into(), &mut bytes)?;
-    let is_same = count == bytes.len() && bytes[..BATCH_HEADER_BYTES] == trailer;
-    Ok(seal_of(&batch, &bytes).filter(|_| is_same).map_or_else(IndexPlace::default, |seal| seal.index))
 }

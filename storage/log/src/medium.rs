@@ -155,11 +155,7 @@ impl Medium for MemoryMedium {
     }
 
     fn index(&mut self, segment: u32) -> Option<IndexPlace> {
-        let headers =
-            || self.segments.values().filter_map(|bytes| SegmentHeader::decode(bytes.first_chunk()?));
-        let own = headers().find(|header| header.segment == segment).and_then(|header| header.rewritten);
-        let next = || headers().find(|header| header.previous.end.segment == segment);
-        let own = own.map(|own| own.index).filter(|place| !place.is_none());
-        own.or_else(|| next().map(|next| next.previous_index)).filter(|place| !place.is_none())
+        let headers = self.segments.values().filter_map(|bytes| SegmentHeader::decode(bytes.first_chunk()?));
+        IndexPlace::among(headers, segment)
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! It reads whole segments, so it is for damage alone. Sealed segments that do not hold the stream cost their footer.
 
-use crate::batch::{BatchKind, Guard};
+use crate::batch::Guard;
 use crate::descriptor::SEGMENT_HEADER_BYTES;
-use crate::footer::{FooterEntry, read_footer, seal_of};
+use crate::footer::{FooterEntry, footer_offset, read_footer};
 use crate::limits::RESCUE_SEGMENTS_MAX;
 use crate::medium::Medium;
 use crate::recover::SegmentExtent;
 use crate::scan::Scan;
 use crate::segment::SegmentHeader;
-use crate::window::Window;
 use tidegate_ids::{Location, Sequence, StreamId};
 
 /// The newest sound record of `stream` before `at`, and its sequence.
@@ -47,13 +46,7 @@ fn header_of<M: Medium>(medium: &mut M, segment: u32) -> Option<SegmentHeader> {
 /// The part of a segment before `end`, with its footer if a seal ends there.
 pub(crate) fn extent_of<M: Medium>(medium: &mut M, header: &SegmentHeader, end: u32) -> SegmentExtent {
     let guard = Guard::new(&header.identity.directory);
-    let mut window = Window::new(medium, guard);
-    window.open(header.segment);
-    let seal = window.trailer(end).filter(|batch| batch.kind == BatchKind::Seal);
-    let footer_offset = seal.and_then(|batch| {
-        let (batch, bytes) = window.batch(batch.offset, end)?;
-        Some(seal_of(&batch, bytes)?.footer_offset)
-    });
+    let footer_offset = footer_offset(medium, header.segment, end, guard);
     let end = end.min(header.segment_bytes);
     SegmentExtent { segment: header.segment, end, block_bytes: header.block_bytes, footer_offset, guard }
 }

@@ -109,8 +109,7 @@ impl Rewritten {
         put(out, segment::HOLES_AT, self.holes.to_le_bytes());
         put(out, segment::TABLE_CHECKSUM_AT, self.table_checksum.to_le_bytes());
         put(out, segment::GAPLESS_AT, [u8::from(self.is_gapless)]);
-        put(out, segment::INDEX_OFFSET_AT, self.index.offset.to_le_bytes());
-        put(out, segment::INDEX_BYTES_AT, self.index.bytes.to_le_bytes());
+        self.index.put(out, segment::INDEX_AT);
     }
 
     /// `None` if the numbers do not fit each other.
@@ -123,10 +122,7 @@ impl Rewritten {
             holes: get_u32(bytes, segment::HOLES_AT),
             table_checksum: get_u32(bytes, segment::TABLE_CHECKSUM_AT),
             is_gapless: bytes[segment::GAPLESS_AT] == 1,
-            index: IndexPlace {
-                offset: get_u32(bytes, segment::INDEX_OFFSET_AT),
-                bytes: get_u32(bytes, segment::INDEX_BYTES_AT),
-            },
+            index: IndexPlace::get(bytes, segment::INDEX_AT),
         };
         let end = found.end;
         let ends_within = (block_bytes..=segment_bytes).contains(&end) && end.is_multiple_of(block_bytes);
@@ -154,8 +150,7 @@ impl SegmentHeader {
         put(out, segment::PREVIOUS_BATCH_AT, self.previous.batch.0.to_le_bytes());
         put(out, segment::INCARNATION_AT, self.identity.incarnation.0.to_le_bytes());
         put(out, segment::DIRECTORY_AT, self.identity.directory);
-        put(out, segment::PREVIOUS_INDEX_OFFSET_AT, self.previous_index.offset.to_le_bytes());
-        put(out, segment::PREVIOUS_INDEX_BYTES_AT, self.previous_index.bytes.to_le_bytes());
+        self.previous_index.put(out, segment::PREVIOUS_INDEX_AT);
         if let Some(rewritten) = &self.rewritten {
             rewritten.encode(out);
         }
@@ -193,10 +188,7 @@ impl SegmentHeader {
                 ),
                 batch: BatchNumber(get_u64(bytes, segment::PREVIOUS_BATCH_AT)),
             },
-            previous_index: IndexPlace {
-                offset: get_u32(bytes, segment::PREVIOUS_INDEX_OFFSET_AT),
-                bytes: get_u32(bytes, segment::PREVIOUS_INDEX_BYTES_AT),
-            },
+            previous_index: IndexPlace::get(bytes, segment::PREVIOUS_INDEX_AT),
             rewritten: None,
         };
         let block = header.block_bytes;

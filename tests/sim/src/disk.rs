@@ -155,8 +155,7 @@ impl Medium for Disk {
     fn index(&mut self, segment: u32) -> Option<IndexPlace> {
         let headers =
             self.segments.values().filter_map(|held| SegmentHeader::decode(held.seen.first_chunk()?));
-        let mut behind = headers.filter(|header| header.previous.end.segment == segment);
-        behind.next().map(|header| header.previous_index).filter(|place| !place.is_none())
+        IndexPlace::among(headers, segment)
     }
 }
 

@@ -9,8 +9,8 @@ use tidegate_ids::{
     WallMs,
 };
 use tidegate_storage_log::{
-    AppendError, Appender, AppenderConfig, AppenderStart, LogIdentity, MemoryMedium, NewRecord, RecordView,
-    Recovered, Spine, StagedBatch, recover,
+    AppendError, Appender, AppenderConfig, AppenderStart, Direction, LogIdentity, MemoryMedium, NewRecord,
+    ReadSpec, RecordView, Recovered, Spine, StagedBatch, recover,
 };
 
 pub const DIRECTORY: [u8; 16] = *b"directory of one";
@@ -178,4 +178,19 @@ pub fn recover_all(medium: &MemoryMedium) -> (Recovered, Vec<Kept>) {
     let numbers = medium.numbers();
     let recovered = recover(&mut medium, &numbers, Some(DIRECTORY), |record| kept.push(Kept::of(&record)));
     (recovered.expect("one log of this version"), kept)
+}
+
+/// The records `from` to `to` of a stream, as many as `limit`.
+pub fn range(log: &Log, stream: StreamId, from: u64, to: u64, limit: u32, direction: Direction) -> ReadSpec {
+    let spine = &log.spines[&stream];
+    ReadSpec::Range {
+        stream,
+        last: spine.last(),
+        last_sequence: Sequence(spine.count()),
+        from: Sequence(from),
+        to: Sequence(to),
+        limit,
+        bytes_max: usize::MAX,
+        direction,
+    }
 }
