@@ -64,9 +64,6 @@ pub const RECORD_OVERHEAD_BYTES: usize = 96 + 4 + 7;
 /// What a control reads or writes at once.
 pub const CONTROL_READ_BYTES: usize = 1 << 20;
 
-/// The shortest sleep in the ring between two looks at what is due: the timers of a kernel are not finer.
-pub const WAIT_STEP: Duration = Duration::from_micros(50);
-
 /// Records appended between two looks at the ring when all are due: some ten microseconds.
 pub const RECORDS_BETWEEN_POLLS: u64 = 64;
 

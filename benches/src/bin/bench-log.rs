@@ -163,7 +163,7 @@ fn main() -> Result<()> {
         Command::Scan { log } => scan::table(&scan::run(&Corpus::make(&disk, &log.shape())?, rounds)?),
         Command::Commit { rate, body_bytes, records } => {
             let work = paced::Work { rate, body_bytes, records, rounds };
-            paced::table(&pinned(&directory()?, |path, core| paced::run(path, core, &work))?)
+            paced::tables(&pinned(&directory()?, |path, core| paced::run(path, core, &work))?)
         }
         Command::Bandwidth { body_bytes, records } => {
             let work = bandwidth::Work { body_bytes, records, rounds };

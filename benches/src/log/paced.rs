@@ -3,7 +3,7 @@
 use super::table::{Table, spread, times};
 use super::writer::{CACHED_BUFFERS, LogWriter, RawWriter, Write, mode, prepared};
 use crate::cpu;
-use crate::limits::{RECORD_OVERHEAD_BYTES, SAMPLE_TIME_MAX, SEGMENT_BYTES, WAIT_STEP};
+use crate::limits::{RECORD_OVERHEAD_BYTES, SAMPLE_TIME_MAX, SEGMENT_BYTES};
 use crate::median::Median;
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
@@ -11,6 +11,15 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidegate_ids::BatchNumber;
+
+/// The thread that appends, which decides when the kernel's part of a write gets the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It sleeps while a write is under way: a shard with nothing else to do.
+    Idle,
+    /// It never sleeps: a shard in whose sockets something always waits.
+    Busy,
+}
 
 /// What is offered.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +45,11 @@ pub struct Latency {
     pub p999_us: Median,
 }
 
-/// What came of it.
+/// What came of it with one of the threads.
 #[derive(Clone, Debug)]
 pub struct PacedResult {
+    /// The thread.
+    pub pace: Pace,
     /// A record, from when it was due to when it is synced: what it waits for the thread is in it.
     pub from_due: Latency,
     /// A record, from its append to when it is synced.
@@ -73,26 +84,50 @@ struct Sample {
     control: Histogram<u64>,
 }
 
-/// Measures on one core; to be called by a thread that may be pinned.
+/// Measures on one core, by each kind of thread in turn; to be called by a thread that may be pinned. The control's thread
+/// sleeps.
 ///
 /// # Errors
 /// The disk fails, or there is no room on it.
-pub fn run(directory: &Path, core: usize, work: &Work) -> Result<PacedResult> {
+pub fn run(directory: &Path, core: usize, work: &Work) -> Result<Vec<PacedResult>> {
     ensure!(work.rate > 0 && work.records > 0 && work.rounds > 0, "a record and a round at least");
-    let records = work.records * (work.rounds as u64 + 1);
+    let records = work.records * (Pace::ALL.len() * work.rounds + 1) as u64;
     let (mut log, mut raw) = writers(directory, core, work.body_bytes, records)?;
     // Warm: the first batches find cold tables of the file system, and memory that was not touched.
-    let warm = sample(&mut log, work)?;
+    let warm = sample(&mut log, work, Pace::Idle)?;
     raw.repeat(&warm.trace, CACHED_BUFFERS, |_| {})?;
-    let mut samples = Vec::new();
+    let mut samples = Pace::ALL.map(|pace| (pace, Vec::new()));
     for round in 0..work.rounds {
-        let mut taken = sample(&mut log, work)?;
-        let Sample { trace, control, .. } = &mut taken;
-        raw.repeat(trace, CACHED_BUFFERS, |took| control.saturating_record(took.as_nanos() as u64))?;
-        samples.push(taken);
+        for (pace, taken) in &mut samples {
+            let mut sample = sample(&mut log, work, *pace)?;
+            let Sample { trace, control, .. } = &mut sample;
+            raw.repeat(trace, CACHED_BUFFERS, |took| control.saturating_record(took.as_nanos() as u64))?;
+            taken.push(sample);
+        }
         eprintln!("round {} of {}", round + 1, work.rounds);
     }
-    Ok(result(&samples))
+    Ok(samples.iter().map(|(pace, samples)| result(*pace, samples)).collect())
+}
+
+impl Pace {
+    const ALL: [Self; 2] = [Self::Idle, Self::Busy];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "by a thread that sleeps meanwhile",
+            Self::Busy => "by a thread that never sleeps",
+        }
+    }
+
+    /// How long it waits in the ring, when the next record is due in so long: what comes due while a write is under way goes with the
+    /// next one, so nobody wakes for it.
+    const fn wait(self, is_writing: bool, until_due: Duration) -> Option<Duration> {
+        match self {
+            Self::Idle if is_writing => None,
+            Self::Idle => Some(until_due),
+            Self::Busy => Some(Duration::ZERO),
+        }
+    }
 }
 
 /// A log with room for so many records of this size, and a raw writer beside it.
@@ -117,7 +152,7 @@ fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(100, SAMPLE_TIME_MAX.as_nanos() as u64, 3)?)
 }
 
-fn sample(log: &mut LogWriter, work: &Work) -> Result<Sample> {
+fn sample(log: &mut LogWriter, work: &Work, pace: Pace) -> Result<Sample> {
     let mut sample = Sample {
         from_due: histogram()?,
         from_append: histogram()?,
@@ -141,8 +176,8 @@ fn sample(log: &mut LogWriter, work: &Work) -> Result<Sample> {
             sample.trace.push(Write { at: began.elapsed(), bytes });
         }
         let until_due = due(offered).saturating_sub(began.elapsed());
-        let wait = if log.is_idle() || offered < work.records { until_due.max(WAIT_STEP) } else { WAIT_STEP };
-        let Some((number, took)) = log.wait(Some(wait))? else { continue };
+        let wait = pace.wait(!log.is_idle(), until_due);
+        let Some((number, took)) = log.wait(wait)? else { continue };
         sample.writes.saturating_record(took.as_nanos() as u64);
         let now = began.elapsed();
         while let Some(record) = pending.pop_front_if(|record| record.batch <= number) {
@@ -155,7 +190,7 @@ fn sample(log: &mut LogWriter, work: &Work) -> Result<Sample> {
     Ok(sample)
 }
 
-fn result(samples: &[Sample]) -> PacedResult {
+fn result(pace: Pace, samples: &[Sample]) -> PacedResult {
     let latency = |of: fn(&Sample) -> &Histogram<u64>| {
         let quantile = |part: f64| {
             Median::of(samples.iter().map(|sample| of(sample).value_at_quantile(part) as f64 / 1000.0))
@@ -164,6 +199,7 @@ fn result(samples: &[Sample]) -> PacedResult {
     };
     let median = |of: fn(&Sample) -> f64| Median::of(samples.iter().map(of));
     PacedResult {
+        pace,
         from_due: latency(|sample| &sample.from_due),
         from_append: latency(|sample| &sample.from_append),
         writes: latency(|sample| &sample.writes),
@@ -176,11 +212,15 @@ fn result(samples: &[Sample]) -> PacedResult {
     }
 }
 
-/// As a table of Markdown.
+/// As tables of Markdown, one for each thread.
 #[must_use]
-pub fn table(result: &PacedResult) -> String {
+pub fn tables(results: &[PacedResult]) -> String {
+    results.iter().map(table).collect::<Vec<_>>().join("\n")
+}
+
+fn table(result: &PacedResult) -> String {
     let mut table = Table::new(&[
-        "what",
+        result.pace.name(),
         "p50 µs (low to high)",
         "p99 µs (low to high)",
         "p99.9 µs (low to high)",
@@ -221,10 +261,14 @@ mod tests {
         let work = Work { rate: 20_000, body_bytes: 128, records: 2000, rounds: 2 };
         let core = *cpu::allowed().expect("cores").last().expect("a core");
         let measured = thread::scope(|scope| scope.spawn(|| run(directory.path(), core, &work)).join());
-        let result = measured.expect("no panic").expect("a result");
-        assert!(result.write_bytes.low >= 512.0 && result.control.p50_us.low > 0.0);
-        assert!(result.from_due.p50_us.low >= result.writes.p50_us.low / 2.0);
-        assert!(result.from_due.p50_us.middle >= result.from_append.p50_us.middle);
-        assert_eq!(table(&result).lines().count(), 8);
+        let results = measured.expect("no panic").expect("results");
+        assert_eq!(results.iter().map(|result| result.pace).collect::<Vec<_>>(), Pace::ALL);
+        for result in &results {
+            assert!(result.write_bytes.low >= 512.0 && result.control.p50_us.low > 0.0);
+            assert!(result.from_due.p50_us.low >= result.writes.p50_us.low / 2.0);
+            assert!(result.from_due.p50_us.middle >= result.from_append.p50_us.middle);
+            assert_eq!(table(result).lines().count(), 8);
+        }
+        assert_eq!(tables(&results).lines().count(), 2 * 8 + 1);
     }
 }

@@ -48,4 +48,6 @@ pub struct Counters {
     pub stale: u64,
     /// Calls of `io_uring_enter`.
     pub enters: u64,
+    /// Times the core was offered to whom it may concern, since a log write was in flight and nothing was waited for.
+    pub yields: u64,
 }

@@ -88,8 +88,8 @@ impl Queue {
     }
 
     /// Submits what is queued, lets the kernel post what is ready, and waits for the first completion, at most for the
-    /// timeout; not at all if a completion is there already or the timeout is zero.
-    pub(crate) fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// timeout; not at all if a completion is there already or the timeout is zero. Whether it has waited.
+    pub(crate) fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         self.flush();
         let ready = !self.ring.completion().is_empty();
         let submission = self.ring.submission();
@@ -98,9 +98,13 @@ impl Queue {
         drop(submission);
         self.counters.completion_overflows += u64::from(overflowed);
         if ready || timeout == Some(Duration::ZERO) || !self.backlog.is_empty() {
-            return if work { self.enter(0, None) } else { Ok(()) };
+            if work {
+                self.enter(0, None)?;
+            }
+            return Ok(false);
         }
-        self.enter(1, timeout)
+        self.enter(1, timeout)?;
+        Ok(true)
     }
 
     fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {

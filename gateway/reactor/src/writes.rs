@@ -56,11 +56,18 @@ struct LogWrite<B> {
 }
 
 /// All writes in flight, in places that never move.
-pub(crate) struct Writes<B>(Box<[Option<LogWrite<B>>]>);
+pub(crate) struct Writes<B> {
+    places: Box<[Option<LogWrite<B>>]>,
+    in_flight: usize,
+}
 
 impl<B> Writes<B> {
     pub(crate) fn new() -> Self {
-        Self((0..WRITES_IN_FLIGHT_MAX).map(|_| None).collect())
+        Self { places: (0..WRITES_IN_FLIGHT_MAX).map(|_| None).collect(), in_flight: 0 }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.in_flight == 0
     }
 }
 
@@ -87,15 +94,16 @@ impl<B: Deref<Target = [u8]>> Ops<B> {
             write_result: 0,
             sync_result: 0,
         };
-        let Some(place) = self.writes.0.iter().position(Option::is_none) else {
+        let Some(place) = self.writes.places.iter().position(Option::is_none) else {
             panic!("more than {WRITES_IN_FLIGHT_MAX} log writes in flight");
         };
-        self.writes.0[place] = Some(write);
+        self.writes.places[place] = Some(write);
+        self.writes.in_flight += 1;
         self.push_write(place);
     }
 
     fn push_write(&mut self, place: usize) {
-        let Some(write) = self.writes.0[place].as_mut() else {
+        let Some(write) = self.writes.places[place].as_mut() else {
             unreachable!("a write is pushed while it is in its place");
         };
         let rest = &write.bytes[write.taken..];
@@ -121,7 +129,7 @@ impl<B: Deref<Target = [u8]>> Ops<B> {
     /// A write or its sync has completed.
     pub(crate) fn written(&mut self, token: Token, result: i32, sync: bool) -> Option<Completion<'static>> {
         let place = token.index() as usize;
-        let Some(write) = self.writes.0[place].as_mut() else {
+        let Some(write) = self.writes.places[place].as_mut() else {
             unreachable!("a write leaves its place with its last completion");
         };
         assert!(write.pending > 0, "a write completes once, and so does its sync");
@@ -137,7 +145,8 @@ impl<B: Deref<Target = [u8]>> Ops<B> {
                 None
             }
             Next::Done(result) => {
-                let write = self.writes.0[place].take()?;
+                let write = self.writes.places[place].take()?;
+                self.writes.in_flight -= 1;
                 self.queue.counters.writes += 1;
                 self.queue.counters.write_bytes += write.taken as u64;
                 Some(Completion::WriteDone { token: write.token, result })

@@ -9,7 +9,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use tempfile::TempDir;
-use tidegate_reactor::{Config, LogFile, Reactor, SyncMode};
+use std::time::Duration;
+use tidegate_reactor::{Config, Counters, LogFile, Reactor, SyncMode};
 
 const BLOCK: usize = 4096;
 
@@ -169,6 +170,38 @@ fn workers_keep_off_the_shard_core() {
         }
     }
     assert!(workers > 0, "an fdatasync needs a worker");
+}
+
+/// On the core of a thread that never sleeps, the kernel's worker would wait for the scheduler's next tick.
+#[test]
+fn who_never_sleeps_offers_the_core_while_a_write_is_in_flight() {
+    let mut rig = Rig::new(&small());
+    let log = LogFile::from(tempfile::tempfile().expect("a file"));
+    (0..5).for_each(|_| rig.turn(Duration::ZERO));
+    assert_eq!(rig.counters().yields, 0, "nothing is in flight");
+    for (token, mode) in [(1, SyncMode::LinkedFdatasync), (2, SyncMode::DirectDsync)] {
+        let before = rig.counters().yields;
+        rig.ops().write_sync(token, &log, 0, bytes(0, 4096), mode);
+        let mut turns = 0;
+        while rig.take(|seen| (*seen == Seen::WriteDone(token, Ok(()))).then_some(())).is_none() {
+            rig.turn(Duration::ZERO);
+            turns += 1;
+        }
+        assert_eq!(rig.counters().yields - before, turns, "once in each turn");
+    }
+    let before = rig.counters().yields;
+    rig.turn(Duration::ZERO);
+    assert_eq!(rig.counters().yields, before, "both are done");
+}
+
+#[test]
+fn who_sleeps_gives_the_core_away_by_that() {
+    let mut rig = Rig::new(&small());
+    let log = LogFile::from(tempfile::tempfile().expect("a file"));
+    rig.ops().write_sync(1, &log, 0, bytes(0, 4096), SyncMode::LinkedFdatasync);
+    rig.until_seen(&Seen::WriteDone(1, Ok(())));
+    let Counters { yields, enters, .. } = rig.counters();
+    assert!(yields < enters, "a turn that waited does not yield too: {yields} of {enters}");
 }
 
 #[test]
