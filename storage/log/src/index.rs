@@ -178,6 +178,11 @@ impl IndexEntry {
         Self { last_sequence, before, run, offsets }
     }
 
+    /// Says where the record number `place` of the run lies, counted from its last.
+    pub(crate) fn list(&mut self, place: usize, offset: u32) {
+        self.offsets[place] = offset;
+    }
+
     /// Where the last records of the run lie in the segment, the newest first.
     #[must_use]
     pub fn offsets(&self) -> &[u32] {

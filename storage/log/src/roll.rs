@@ -101,21 +101,25 @@ impl PendingFooter {
         out[..range.len()].fill(0);
         let end = range.end - BATCH_TRAILER_BYTES;
         let (mut used, mut count) = (BATCH_HEADER_BYTES, 0);
-        while let Some((stream, run, entry)) = self.index.sorted(self.placed) {
-            let (bytes, home) = (entry_bytes(run), home(stream_hash(stream), self.index_bytes));
-            let at = self.placed_end.max(home).max(range.start + BATCH_HEADER_BYTES);
-            let is_found = at + bytes <= home + INDEX_WINDOW_BYTES;
-            if is_found && at + bytes > end && range.end < self.index_bytes {
-                break;
+        let mut is_full = false;
+        while !is_full && self.placed < self.index.sequenced() {
+            for (stream, entry) in self.index.sorted(self.placed) {
+                let (bytes, home) = (entry_bytes(entry.run), home(stream_hash(stream), self.index_bytes));
+                let at = self.placed_end.max(home).max(range.start + BATCH_HEADER_BYTES);
+                let is_found = at + bytes <= home + INDEX_WINDOW_BYTES;
+                is_full = is_found && at + bytes > end && range.end < self.index_bytes;
+                if is_full {
+                    break;
+                }
+                if is_found && at + bytes <= end {
+                    let to = at - range.start;
+                    entry.encode(stream, &mut out[to..to + bytes]);
+                    self.placed_end = at + bytes;
+                    used = to + bytes;
+                    count += 1;
+                }
+                self.placed += 1;
             }
-            if is_found && at + bytes <= end {
-                let to = at - range.start;
-                entry().encode(stream, &mut out[to..to + bytes]);
-                self.placed_end = at + bytes;
-                used = to + bytes;
-                count += 1;
-            }
-            self.placed += 1;
         }
         let offset = self.offset as usize + range.start;
         Ending { kind: BatchKind::Index, offset, length: range.len(), used, count }

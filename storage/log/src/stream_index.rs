@@ -1,7 +1,7 @@
 //! The streams of the segment being written, for its footer and its index: a fixed table, so that no append rehashes.
 
 use crate::footer::FooterEntry;
-use crate::index::{IndexEntry, entry_bytes, stream_hash};
+use crate::index::{IndexEntry, entry_bytes, listed, stream_hash};
 use core::ops::Range;
 use tidegate_ids::{Location, Sequence, StreamId};
 
@@ -57,6 +57,9 @@ const SEQUENCED: Name = 1 << 31;
 const NUMBER_BITS: u32 = 24;
 const _: () = assert!(crate::limits::SEGMENT_STREAMS_MAX < 1 << NUMBER_BITS);
 
+/// Streams whose records are listed side by side.
+const SIDE_BY_SIDE: usize = 8;
+
 /// Where a stream is, or where it would go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
@@ -88,6 +91,11 @@ impl StreamIndex {
     pub(crate) fn footer(&self, range: Range<usize>) -> impl Iterator<Item = &FooterEntry> {
         let all = self.plain.iter().chain(self.sequenced.iter().map(|held| &held.footer));
         all.skip(range.start).take(range.len())
+    }
+
+    /// Streams with sequences: those that the index lists.
+    pub(crate) const fn sequenced(&self) -> usize {
+        self.sequenced.len()
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -182,20 +190,32 @@ impl StreamIndex {
     /// What the index would say of a stream now.
     pub(crate) fn lead(&self, stream: &StreamId) -> Option<IndexEntry> {
         match self.find(stream) {
-            Slot::Held(name) if name & SEQUENCED != 0 => Some(self.entry(&self.sequenced[number(name)])),
+            Slot::Held(name) if name & SEQUENCED != 0 => {
+                let [entry] = self.entries([&self.sequenced[number(name)]]);
+                Some(entry)
+            }
             _ => None,
         }
     }
 
-    /// What the index says of a stream.
-    fn entry(&self, held: &Held) -> IndexEntry {
-        let mut step = held.newest;
-        let newest_first = core::iter::from_fn(|| {
-            let Step { offset, older } = self.trail[step as usize];
-            step = older;
-            Some(offset)
+    /// What the index says of some streams.
+    fn entries<const N: usize>(&self, held: [&Held; N]) -> [IndexEntry; N] {
+        let mut entries = held.map(|held| {
+            IndexEntry::new(held.footer.last_sequence, held.before, held.run, core::iter::empty())
         });
-        IndexEntry::new(held.footer.last_sequence, held.before, held.run, newest_first)
+        let mut steps = held.map(|held| held.newest);
+        // Side by side: each step waits for memory, and for none of another stream.
+        let longest = held.iter().map(|held| listed(held.run)).max().unwrap_or(0);
+        for place in 0..longest {
+            for (entry, step) in entries.iter_mut().zip(&mut steps) {
+                if place < listed(entry.run) {
+                    let Step { offset, older } = self.trail[*step as usize];
+                    entry.list(place, offset);
+                    *step = older;
+                }
+            }
+        }
+        entries
     }
 
     /// Brings the streams with sequences into the order of the index.
@@ -209,11 +229,18 @@ impl StreamIndex {
         self.order.sort_unstable();
     }
 
-    /// Number `place` in the order of the index: its stream, how long its run is, and what the index says.
-    pub(crate) fn sorted(&self, place: usize) -> Option<(&StreamId, u32, impl FnOnce() -> IndexEntry)> {
-        let number = *self.order.get(place)? & ((1 << NUMBER_BITS) - 1);
-        let held = &self.sequenced[number as usize];
-        Some((&held.footer.stream, held.run, move || self.entry(held)))
+    /// Some streams from number `place` in the order of the index on, and what the index says of each; none behind the last.
+    pub(crate) fn sorted(&self, place: usize) -> impl Iterator<Item = (&StreamId, IndexEntry)> {
+        let rest = self.order.get(place..).unwrap_or_default();
+        let some = &rest[..rest.len().min(SIDE_BY_SIDE)];
+        let entries = some.last().map(|last| {
+            let held = core::array::from_fn::<_, SIDE_BY_SIDE, _>(|at| {
+                let key = some.get(at).unwrap_or(last);
+                &self.sequenced[(key & ((1 << NUMBER_BITS) - 1)) as usize]
+            });
+            held.map(|held| &held.footer.stream).into_iter().zip(self.entries(held))
+        });
+        entries.into_iter().flatten().take(some.len())
     }
 
     /// Empties the table for another segment. A table that is hardly used is emptied slot by slot, so that memory that
