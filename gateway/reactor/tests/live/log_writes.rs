@@ -8,8 +8,8 @@ use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use tempfile::TempDir;
 use std::time::Duration;
+use tempfile::TempDir;
 use tidegate_reactor::{Config, Counters, LogFile, Reactor, SyncMode};
 
 const BLOCK: usize = 4096;
