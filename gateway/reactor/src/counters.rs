@@ -48,6 +48,6 @@ pub struct Counters {
     pub stale: u64,
     /// Calls of `io_uring_enter`.
     pub enters: u64,
-    /// Times the core was offered to whom it may concern, since a log write was in flight and nothing was waited for.
+    /// Times the core was offered to other threads, since a log write was in flight and the thread may not have slept.
     pub yields: u64,
 }

@@ -88,7 +88,8 @@ impl Queue {
     }
 
     /// Submits what is queued, lets the kernel post what is ready, and waits for the first completion, at most for the
-    /// timeout; not at all if a completion is there already or the timeout is zero. Whether it has waited.
+    /// timeout; not at all if a completion is there already or the timeout is zero. Whether it has surely slept: what is
+    /// submitted, or was ready, may complete before.
     pub(crate) fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         self.flush();
         let ready = !self.ring.completion().is_empty();
@@ -104,7 +105,7 @@ impl Queue {
             return Ok(false);
         }
         self.enter(1, timeout)?;
-        Ok(true)
+        Ok(!work)
     }
 
     fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {

@@ -52,7 +52,7 @@ impl<B: Deref<Target = [u8]>> Reactor<B> {
     }
 
     /// Submits what is queued and waits for a completion, at most for the timeout (`None`: for ever; zero: not at all).
-    /// Returns early without any, after a signal for example. While a log write is in flight, a call that does not wait
+    /// Returns early without any, after a signal for example. While a log write is in flight, a call that may not have slept
     /// offers the core to other threads.
     ///
     /// # Errors
@@ -70,14 +70,19 @@ impl<B: Deref<Target = [u8]>> Reactor<B> {
                 timeout = Some(Duration::ZERO);
             }
         }
-        let has_waited = self.ops.queue.submit_and_wait(timeout)?;
-        if !has_waited && !self.ops.writes.is_empty() {
-            // A worker of the kernel completes the write, on this core and with the priority of this thread: it would wait for a
-            // tick of the scheduler, milliseconds (decision 0029).
-            sched_yield();
-            self.ops.queue.counters.yields += 1;
+        let has_slept = self.ops.queue.submit_and_wait(timeout)?;
+        if !has_slept && !self.ops.writes.is_empty() {
+            self.offer_core();
         }
         Ok(())
+    }
+
+    /// Lets in who waits for this core. A direct write is completed by a worker of the kernel that is bound to it and has the priority
+    /// of this thread, so it would wait for a tick of the scheduler, milliseconds (decision 0029); an `fdatasync` by one that may
+    /// be on the core of any shard.
+    fn offer_core(&mut self) {
+        sched_yield();
+        self.ops.queue.counters.yields += 1;
     }
 
     /// Gives out what is there, at most `max` completions of the kernel, and returns how many it took. The closure may

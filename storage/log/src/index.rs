@@ -180,6 +180,7 @@ impl IndexEntry {
 
     /// Says where the record number `place` of the run lies, counted from its last.
     pub(crate) fn list(&mut self, place: usize, offset: u32) {
+        debug_assert!(place < listed(self.run));
         self.offsets[place] = offset;
     }
 

@@ -39,6 +39,8 @@ pub const INDEX_OFFSETS_MAX: usize = 64;
 /// What is read of an index to find a stream: its entry lies no further behind its home than this. With a quarter of the
 /// index empty, one entry in ten million of the largest would not find room there, and is left out.
 pub const INDEX_WINDOW_BYTES: usize = 16 * 1024;
+/// Streams whose records are listed side by side: as many reads of memory at once as a core has going, more or less.
+pub(crate) const STREAMS_SIDE_BY_SIDE: usize = 8;
 /// What the room for an index grows by, as a part of the segment: so an append seldom computes it.
 pub const INDEX_ROOM_PARTS: usize = 1024;
 

@@ -102,7 +102,7 @@ impl PendingFooter {
         let end = range.end - BATCH_TRAILER_BYTES;
         let (mut used, mut count) = (BATCH_HEADER_BYTES, 0);
         let mut is_full = false;
-        while !is_full && self.placed < self.index.sequenced() {
+        while !is_full && self.placed < self.index.sorted_len() {
             for (stream, entry) in self.index.sorted(self.placed) {
                 let (bytes, home) = (entry_bytes(entry.run), home(stream_hash(stream), self.index_bytes));
                 let at = self.placed_end.max(home).max(range.start + BATCH_HEADER_BYTES);

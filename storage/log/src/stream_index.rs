@@ -2,6 +2,7 @@
 
 use crate::footer::FooterEntry;
 use crate::index::{IndexEntry, entry_bytes, listed, stream_hash};
+use crate::limits::STREAMS_SIDE_BY_SIDE;
 use core::ops::Range;
 use tidegate_ids::{Location, Sequence, StreamId};
 
@@ -57,9 +58,6 @@ const SEQUENCED: Name = 1 << 31;
 const NUMBER_BITS: u32 = 24;
 const _: () = assert!(crate::limits::SEGMENT_STREAMS_MAX < 1 << NUMBER_BITS);
 
-/// Streams whose records are listed side by side.
-const SIDE_BY_SIDE: usize = 8;
-
 /// Where a stream is, or where it would go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
@@ -93,9 +91,9 @@ impl StreamIndex {
         all.skip(range.start).take(range.len())
     }
 
-    /// Streams with sequences: those that the index lists.
-    pub(crate) const fn sequenced(&self) -> usize {
-        self.sequenced.len()
+    /// Streams that are in the order of the index.
+    pub(crate) const fn sorted_len(&self) -> usize {
+        self.order.len()
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -232,9 +230,9 @@ impl StreamIndex {
     /// Some streams from number `place` in the order of the index on, and what the index says of each; none behind the last.
     pub(crate) fn sorted(&self, place: usize) -> impl Iterator<Item = (&StreamId, IndexEntry)> {
         let rest = self.order.get(place..).unwrap_or_default();
-        let some = &rest[..rest.len().min(SIDE_BY_SIDE)];
+        let some = &rest[..rest.len().min(STREAMS_SIDE_BY_SIDE)];
         let entries = some.last().map(|last| {
-            let held = core::array::from_fn::<_, SIDE_BY_SIDE, _>(|at| {
+            let held = core::array::from_fn::<_, STREAMS_SIDE_BY_SIDE, _>(|at| {
                 let key = some.get(at).unwrap_or(last);
                 &self.sequenced[(key & ((1 << NUMBER_BITS) - 1)) as usize]
             });
@@ -271,14 +269,14 @@ impl StreamIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use tidegate_ids::{ConversationId, UserId};
 
     #[test]
     fn it_holds_what_a_map_holds() {
         let mut index = StreamIndex::new(1000, 5000);
         // Few streams and many: both ways of emptying.
-        for (round, streams) in [(0, 1000), (1, 60), (2, 1000), (3, 1), (4, 1000)] {
+        for (round, streams) in [(0, 1000), (1, 60), (2, 1000), (3, 1), (4, 17), (5, 16), (6, 1000)] {
             let mut model = BTreeMap::new();
             for i in 0..5000_u32 {
                 let pair = u64::from(i.wrapping_mul(2_654_435_761) % streams);
@@ -296,6 +294,21 @@ mod tests {
                 let held = (entry.last_sequence.0, entry.last_offset, entry.count);
                 assert_eq!(model.get(&entry.stream), Some(&held));
             }
+            index.sort();
+            let mut listed = Vec::new();
+            while listed.len() < index.sorted_len() {
+                let from = listed.len();
+                listed.extend(index.sorted(from).map(|(stream, entry)| (*stream, entry)));
+                assert!(listed.len() > from, "some come as long as there are any");
+            }
+            assert!(index.sorted(listed.len()).next().is_none());
+            assert!(listed.is_sorted_by_key(|(stream, _)| stream_hash(stream) >> NUMBER_BITS));
+            let with_sequences = model.iter().filter(|(_, (last, ..))| *last > 0).map(|(stream, _)| *stream);
+            assert_eq!(
+                listed.iter().map(|(stream, _)| *stream).collect::<BTreeSet<_>>(),
+                with_sequences.collect()
+            );
+            assert!(listed.iter().all(|(stream, entry)| index.lead(stream).as_ref() == Some(entry)));
             index.clear();
             assert!(index.slots.iter().all(|slot| *slot == 0));
         }

@@ -371,7 +371,11 @@ fn visit_reactor(ring: &ReactorCounters, each: Each<'_>) {
             ("ring.completion_overflows", ring.completion_overflows, "Completion queues found full."),
             ("ring.submission_full", ring.submission_full, "Submission queues found full."),
             ("ring.enters", ring.enters, "System calls of the ring."),
-            ("ring.yields", ring.yields, "Times a busy shard let the kernel's part of a log write run."),
+            (
+                "ring.yields",
+                ring.yields,
+                "Times a busy shard offered its core to the kernel, with a log write in flight.",
+            ),
         ],
     );
 }

@@ -4,13 +4,15 @@ use crate::rig::{Rig, Seen, small};
 use crate::setup::{in_own_process, is_inner};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity, sched_yield};
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
-use tidegate_reactor::{Config, Counters, LogFile, Reactor, SyncMode};
+use tidegate_reactor::{Config, LogFile, Reactor, SyncMode};
 
 const BLOCK: usize = 4096;
 
@@ -172,36 +174,75 @@ fn workers_keep_off_the_shard_core() {
     assert!(workers > 0, "an fdatasync needs a worker");
 }
 
-/// On the core of a thread that never sleeps, the kernel's worker would wait for the scheduler's next tick.
+/// A log write that stays in flight: a full pipe.
+fn stuck(rig: &mut Rig) -> OwnedFd {
+    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe that says when it is full");
+    while rustix::io::write(&writer, &[0; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("a pipe that waits");
+    rig.ops().write_sync(1, &LogFile::from(writer), 0, bytes(0, 4096), SyncMode::DirectDsync);
+    reader
+}
+
+/// On the core of a thread that never sleeps, the kernel's worker would wait for the scheduler's next tick. Here another
+/// thread is in its place; without yielding the two change places twice in these turns, if at all.
 #[test]
 fn who_never_sleeps_offers_the_core_while_a_write_is_in_flight() {
-    let mut rig = Rig::new(&small());
-    let log = LogFile::from(tempfile::tempfile().expect("a file"));
-    (0..5).for_each(|_| rig.turn(Duration::ZERO));
-    assert_eq!(rig.counters().yields, 0, "nothing is in flight");
-    for (token, mode) in [(1, SyncMode::LinkedFdatasync), (2, SyncMode::DirectDsync)] {
-        let before = rig.counters().yields;
-        rig.ops().write_sync(token, &log, 0, bytes(0, 4096), mode);
-        let mut turns = 0;
-        while rig.take(|seen| (*seen == Seen::WriteDone(token, Ok(()))).then_some(())).is_none() {
+    const TURNS: u64 = 1000;
+    let everywhere = sched_getaffinity(None).expect("a set of cores");
+    let mut one = CpuSet::new();
+    (0..CpuSet::MAX_CPU).filter(|core| everywhere.is_set(*core)).take(1).for_each(|core| one.set(core));
+    sched_setaffinity(None, &one).expect("a core that this thread may use");
+    let (has_run, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                has_run.store(true, Ordering::Relaxed);
+                sched_yield();
+            }
+        });
+        let mut rig = Rig::new(&small());
+        (0..5).for_each(|_| rig.turn(Duration::ZERO));
+        assert_eq!(rig.counters().yields, 0, "nothing is in flight");
+        let _reader = stuck(&mut rig);
+        let mut changes = 0;
+        for _ in 0..TURNS {
+            has_run.store(false, Ordering::Relaxed);
             rig.turn(Duration::ZERO);
-            turns += 1;
+            changes += u64::from(has_run.load(Ordering::Relaxed));
         }
-        assert_eq!(rig.counters().yields - before, turns, "once in each turn");
-    }
-    let before = rig.counters().yields;
-    rig.turn(Duration::ZERO);
-    assert_eq!(rig.counters().yields, before, "both are done");
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(rig.counters().yields, TURNS, "once in each turn");
+        assert!(changes > TURNS / 10, "the other thread had the core in {changes} of {TURNS} turns");
+    });
 }
 
 #[test]
-fn who_sleeps_gives_the_core_away_by_that() {
+fn the_core_is_kept_once_the_write_is_done() {
     let mut rig = Rig::new(&small());
     let log = LogFile::from(tempfile::tempfile().expect("a file"));
-    rig.ops().write_sync(1, &log, 0, bytes(0, 4096), SyncMode::LinkedFdatasync);
-    rig.until_seen(&Seen::WriteDone(1, Ok(())));
-    let Counters { yields, enters, .. } = rig.counters();
-    assert!(yields < enters, "a turn that waited does not yield too: {yields} of {enters}");
+    for (token, mode) in [(1, SyncMode::LinkedFdatasync), (2, SyncMode::DirectDsync)] {
+        rig.ops().write_sync(token, &log, 0, bytes(0, 4096), mode);
+        let done = |seen: &Seen| matches!(seen, Seen::WriteDone(..)).then_some(());
+        while rig.take(done).is_none() {
+            rig.turn(Duration::ZERO);
+        }
+        let before = rig.counters().yields;
+        assert!(before > 0);
+        rig.turn(Duration::ZERO);
+        assert_eq!(rig.counters().yields, before);
+    }
+}
+
+/// With nothing to submit and nothing ready it has slept; what it submits may complete before it would have.
+#[test]
+fn who_sleeps_keeps_its_turn() {
+    let mut rig = Rig::new(&small());
+    let _reader = stuck(&mut rig);
+    rig.turn(Duration::from_millis(1));
+    assert_eq!(rig.counters().yields, 1, "it has submitted the write");
+    (0..5).for_each(|_| rig.turn(Duration::from_millis(1)));
+    assert_eq!(rig.counters().yields, 1);
 }
 
 #[test]
