@@ -9,20 +9,14 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidegate_ids::BatchNumber;
-use tidegate_reactor::ThreadWaker;
 
 /// The thread that appends, which decides when the kernel's part of a write gets the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// It sleeps while a write is under way: a shard with nothing else to do.
     Idle,
-    /// It sleeps, and is woken from another core for each record when that is due: a shard with a receive for each.
-    Woken,
     /// It never sleeps: a shard in whose sockets something always waits.
     Busy,
 }
@@ -97,19 +91,15 @@ struct Sample {
 /// The disk fails, or there is no room on it.
 pub fn run(directory: &Path, core: usize, work: &Work) -> Result<Vec<PacedResult>> {
     ensure!(work.rate > 0 && work.records > 0 && work.rounds > 0, "a record and a round at least");
-    // This thread is pinned below. With one core only, who wakes takes turns with who is measured.
-    let cores = cpu::allowed()?;
-    let others: Vec<usize> = cores.iter().copied().filter(|other| *other != core).collect();
-    let others = if others.is_empty() { cores } else { others };
     let records = work.records * (Pace::ALL.len() * work.rounds + 1) as u64;
     let (mut log, mut raw) = writers(directory, core, work.body_bytes, records)?;
     // Warm: the first batches find cold tables of the file system, and memory that was not touched.
-    let warm = sample(&mut log, work, Pace::Idle, &others)?;
+    let warm = sample(&mut log, work, Pace::Idle)?;
     raw.repeat(&warm.trace, CACHED_BUFFERS, |_| {})?;
     let mut samples = Pace::ALL.map(|pace| (pace, Vec::new()));
     for round in 0..work.rounds {
         for (pace, taken) in &mut samples {
-            let mut sample = sample(&mut log, work, *pace, &others)?;
+            let mut sample = sample(&mut log, work, *pace)?;
             let Sample { trace, control, .. } = &mut sample;
             raw.repeat(trace, CACHED_BUFFERS, |took| control.saturating_record(took.as_nanos() as u64))?;
             taken.push(sample);
@@ -120,69 +110,23 @@ pub fn run(directory: &Path, core: usize, work: &Work) -> Result<Vec<PacedResult
 }
 
 impl Pace {
-    const ALL: [Self; 3] = [Self::Idle, Self::Woken, Self::Busy];
+    const ALL: [Self; 2] = [Self::Idle, Self::Busy];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Idle => "by a thread that sleeps meanwhile",
-            Self::Woken => "by a thread that is woken for each record",
             Self::Busy => "by a thread that never sleeps",
         }
     }
 
-    /// How long it waits in the ring, when the next record is due in so long. What comes due while a write is under way goes with the
-    /// next one, so an idle thread does not wake for it.
+    /// How long it waits in the ring, when the next record is due in so long: what comes due while a write is under way goes with the
+    /// next one, so nobody wakes for it.
     const fn wait(self, is_writing: bool, until_due: Duration) -> Duration {
         match self {
             Self::Idle if is_writing => SAMPLE_TIME_MAX,
-            Self::Woken => SAMPLE_TIME_MAX,
             Self::Idle => until_due,
             Self::Busy => Duration::ZERO,
         }
-    }
-}
-
-/// A thread on the other cores that wakes a ring when a record is due, until there are no more.
-struct Alarm {
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Alarm {
-    fn start(waker: ThreadWaker, began: Instant, work: &Work, cores: &[usize]) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (ends, work, cores) = (Arc::clone(&is_over), *work, cores.to_vec());
-        let ring = move || {
-            cpu::allow(&cores)?;
-            for number in 0..=work.records {
-                while began.elapsed() < work.due(number) {
-                    std::hint::spin_loop();
-                }
-                if ends.load(Ordering::Acquire) {
-                    break;
-                }
-                waker.wake();
-            }
-            anyhow::Ok(())
-        };
-        let thread = std::thread::spawn(move || ring().expect("cores that were there a moment ago"));
-        Self { is_over, thread: Some(thread) }
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Work {
-    /// When a record is due, after the sample's beginning.
-    const fn due(&self, number: u64) -> Duration {
-        Duration::from_nanos(number * 1_000_000_000 / self.rate)
     }
 }
 
@@ -208,7 +152,7 @@ fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(100, SAMPLE_TIME_MAX.as_nanos() as u64, 3)?)
 }
 
-fn sample(log: &mut LogWriter, work: &Work, pace: Pace, others: &[usize]) -> Result<Sample> {
+fn sample(log: &mut LogWriter, work: &Work, pace: Pace) -> Result<Sample> {
     let mut sample = Sample {
         from_due: histogram()?,
         from_append: histogram()?,
@@ -218,20 +162,20 @@ fn sample(log: &mut LogWriter, work: &Work, pace: Pace, others: &[usize]) -> Res
         control: histogram()?,
     };
     let mut pending: VecDeque<Pending> = VecDeque::new();
+    let due = |number: u64| Duration::from_nanos(number * 1_000_000_000 / work.rate);
     let (began, mut offered, mut synced) = (Instant::now(), 0, 0);
-    let alarm = (pace == Pace::Woken).then(|| Alarm::start(log.waker(), began, work, others));
     while synced < work.records || !log.is_idle() {
         let now = began.elapsed();
         ensure!(now < SAMPLE_TIME_MAX, "the disk does not follow: {synced} of {} records", work.records);
-        while offered < work.records && work.due(offered) <= now {
+        while offered < work.records && due(offered) <= now {
             let Some(batch) = log.append()? else { break };
-            pending.push_back(Pending { batch, due: work.due(offered), appended: now });
+            pending.push_back(Pending { batch, due: due(offered), appended: now });
             offered += 1;
         }
         if let Some(bytes) = log.commit()? {
             sample.trace.push(Write { at: began.elapsed(), bytes });
         }
-        let until_due = work.due(offered).saturating_sub(began.elapsed());
+        let until_due = due(offered).saturating_sub(began.elapsed());
         let wait = pace.wait(!log.is_idle(), until_due);
         let Some((number, took)) = log.wait(Some(wait))? else { continue };
         sample.writes.saturating_record(took.as_nanos() as u64);
@@ -243,7 +187,6 @@ fn sample(log: &mut LogWriter, work: &Work, pace: Pace, others: &[usize]) -> Res
         }
     }
     sample.took = began.elapsed();
-    drop(alarm);
     Ok(sample)
 }
 
@@ -326,6 +269,6 @@ mod tests {
             assert!(result.from_due.p50_us.middle >= result.from_append.p50_us.middle);
             assert_eq!(table(result).lines().count(), 8);
         }
-        assert_eq!(tables(&results).lines().count(), 3 * 8 + 2);
+        assert_eq!(tables(&results).lines().count(), 2 * 8 + 1);
     }
 }

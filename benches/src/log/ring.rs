@@ -4,7 +4,7 @@ use crate::disk::ring_config;
 use anyhow::{Context, Result};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
-use tidegate_reactor::{Completion, LogFile, Reactor, SyncMode, ThreadWaker};
+use tidegate_reactor::{Completion, LogFile, Reactor, SyncMode};
 
 /// A ring with at most one write in flight.
 pub struct Ring<B: Deref<Target = [u8]>> {
@@ -26,12 +26,6 @@ impl<B: Deref<Target = [u8]>> Ring<B> {
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.began.is_none()
-    }
-
-    /// Ends a wait from another thread.
-    #[must_use]
-    pub fn waker(&mut self) -> ThreadWaker {
-        self.reactor.ops().waker()
     }
 
     /// Begins a write.

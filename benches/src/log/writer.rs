@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidegate_ids::{BatchNumber, ConversationId, Sequence, ShardIndex, StreamId, UserId};
-use tidegate_reactor::{LogFile, SyncMode, ThreadWaker};
+use tidegate_reactor::{LogFile, SyncMode};
 use tidegate_storage_files::{
     DataDir, FactoryOptions, OpenError, OpenOptions, SegmentFactory, SegmentFile, WriteMode,
 };
@@ -162,12 +162,6 @@ impl LogWriter {
             self.files.remove(&batch.segment);
         }
         Ok(Some(bytes))
-    }
-
-    /// Ends a wait from another thread.
-    #[must_use]
-    pub fn waker(&mut self) -> ThreadWaker {
-        self.ring.waker()
     }
 
     /// Whether nothing is being written.
