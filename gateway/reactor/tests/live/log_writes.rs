@@ -135,20 +135,26 @@ fn a_short_write_is_continued_and_its_failure_told() {
     rig.until_seen(&Seen::WriteDone(2, Ok(())));
 }
 
-/// The kernel's workers inherit a thread's pin and would wait behind it.
-#[test]
-fn workers_keep_off_the_shard_core() {
+/// Keeps this thread, and what it starts, on one core.
+fn pin() -> usize {
     let everywhere = sched_getaffinity(None).expect("a set of cores");
     let Some(core) = (0..CpuSet::MAX_CPU).find(|core| everywhere.is_set(*core)) else {
         unreachable!("this thread runs somewhere");
     };
-    if everywhere.count() < 2 {
-        println!("one core only: 1 test not run");
-        return;
-    }
     let mut pinned = CpuSet::new();
     pinned.set(core);
     sched_setaffinity(None, &pinned).expect("a core that this thread may use");
+    core
+}
+
+/// The kernel's workers inherit a thread's pin and would wait behind it.
+#[test]
+fn workers_keep_off_the_shard_core() {
+    if sched_getaffinity(None).expect("a set of cores").count() < 2 {
+        println!("one core only: 1 test not run");
+        return;
+    }
+    let core = pin();
     let mut rig = Rig::new(&Config { shard_cpu: Some(core), ..small() });
     let log = LogFile::from(tempfile::tempfile().expect("a file"));
     rig.ops().write_sync(1, &log, 0, bytes(0, 4096), SyncMode::LinkedFdatasync);
@@ -189,11 +195,13 @@ fn stuck(rig: &mut Rig) -> OwnedFd {
 #[test]
 fn who_never_sleeps_offers_the_core_while_a_write_is_in_flight() {
     const TURNS: u64 = 1000;
-    let everywhere = sched_getaffinity(None).expect("a set of cores");
-    let mut one = CpuSet::new();
-    (0..CpuSet::MAX_CPU).filter(|core| everywhere.is_set(*core)).take(1).for_each(|core| one.set(core));
-    sched_setaffinity(None, &one).expect("a core that this thread may use");
+    pin();
+    let mut rig = Rig::new(&small());
+    (0..5).for_each(|_| rig.turn(Duration::ZERO));
+    assert_eq!(rig.counters().yields, 0, "nothing is in flight");
+    let _reader = stuck(&mut rig);
     let (has_run, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut changes = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
@@ -201,20 +209,15 @@ fn who_never_sleeps_offers_the_core_while_a_write_is_in_flight() {
                 sched_yield();
             }
         });
-        let mut rig = Rig::new(&small());
-        (0..5).for_each(|_| rig.turn(Duration::ZERO));
-        assert_eq!(rig.counters().yields, 0, "nothing is in flight");
-        let _reader = stuck(&mut rig);
-        let mut changes = 0;
         for _ in 0..TURNS {
             has_run.store(false, Ordering::Relaxed);
             rig.turn(Duration::ZERO);
             changes += u64::from(has_run.load(Ordering::Relaxed));
         }
         is_over.store(true, Ordering::Relaxed);
-        assert_eq!(rig.counters().yields, TURNS, "once in each turn");
-        assert!(changes > TURNS / 10, "the other thread had the core in {changes} of {TURNS} turns");
     });
+    assert_eq!(rig.counters().yields, TURNS, "once in each turn");
+    assert!(changes > TURNS / 10, "the other thread had the core in {changes} of {TURNS} turns");
 }
 
 #[test]
